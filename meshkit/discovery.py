@@ -1,0 +1,115 @@
+"""The two ports of the SDK: `Resolver` to read endpoints, `Registrar` to write them.
+
+Clients and servers know only these; registries provide them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, final
+
+from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.latest import Latest
+
+__all__ = ["Registrar", "Registration", "RegistrationState", "Resolution", "Resolver", "Watch"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What is known of a service now.
+
+    Attributes:
+        endpoints: the newest set; None until the registry has answered once.
+        trouble: why the registry cannot be followed at the moment; None while it can.
+            The last set stays valid through any trouble.
+    """
+
+    endpoints: EndpointSet | None = None
+    trouble: str | None = None
+
+
+class Watch(Protocol):
+    """One service's endpoints, kept current as long as somebody holds the watch."""
+
+    @property
+    def service(self) -> str:
+        """The service's name."""
+        ...
+
+    @property
+    def registry(self) -> str:
+        """Where the endpoints come from, for people: a URL without secrets."""
+        ...
+
+    @property
+    def latest(self) -> Latest[Resolution]:
+        """The newest resolution."""
+        ...
+
+    def age(self) -> float | None:
+        """Seconds since the registry last confirmed the set; None if it never has."""
+        ...
+
+
+class Resolver(Protocol):
+    """Finds the endpoints of services."""
+
+    def watch(self, service: str) -> AbstractContextManager[Watch]:
+        """Follow `service` for the length of the block; all holders share one watch."""
+        ...
+
+
+class RegistrationState(enum.StrEnum):
+    """How our announcement stands."""
+
+    PENDING = "pending"  # not announced yet, or announcing again after a loss
+    ANNOUNCED = "announced"  # in the registry, lease confirmed
+    UNCONFIRMED = "unconfirmed"  # no answer within the lease's time: it may live or not
+    WITHDRAWN = "withdrawn"
+
+
+class Registration(Protocol):
+    """The live fact that endpoints are announced."""
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What is announced."""
+        ...
+
+    @property
+    def state(self) -> RegistrationState:
+        """How the announcement stands now."""
+        ...
+
+    async def withdraw(self) -> bool:
+        """Leave the registry; True if it confirmed, False if it did not in time. Bounded.
+
+        Never raises for a registry that is down: the lease's end removes the keys then.
+        Twice is fine.
+        """
+        ...
+
+
+class Registrar(Protocol):
+    """Announces endpoints and keeps them announced."""
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Host and port of the registry; None if it serves this machine only."""
+        ...
+
+    async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
+        """Announce endpoints that are bound and serving; they stay until `withdraw`.
+
+        Returns when they stand in the registry, or after a bounded wait while the registry cannot
+        be reached: then the registration is `PENDING` and announced as soon as possible.
+
+        Raises:
+            ConfigError: the registry cannot take these endpoints.
+            RegistryAuthError: it refuses us.
+        """
+        ...

@@ -1,0 +1,106 @@
+"""Endpoints as data: one running copy of a service, and all copies at one revision."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, final
+
+__all__ = ["Delta", "Endpoint", "EndpointSet", "State"]
+
+_NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
+DEFAULT_WEIGHT: Final = 100
+
+
+class State(enum.StrEnum):
+    """What an endpoint says of itself in the registry."""
+
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One running copy of a service, as written in the registry.
+
+    Attributes:
+        service: the logical name, `hello_service`.
+        id: unique within the service; the same through the life of one server.
+        address: `host:port` (`[v6]:port`) that clients dial.
+        weight: share of the calls relative to others; 0 takes no new calls, 100 is neutral.
+        zone: where it runs, or "".
+        version: of the program, or "".
+        state: `SERVING`, or `DRAINING` when it takes no new calls.
+        metadata: free labels.
+    """
+
+    service: str
+    id: str
+    address: str
+    weight: int = DEFAULT_WEIGHT
+    zone: str = ""
+    version: str = ""
+    state: State = State.SERVING
+    metadata: Mapping[str, str] = field(default=_NO_METADATA, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight must be 0 or more, got {self.weight}")
+        if not isinstance(self.metadata, MappingProxyType):
+            object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What differs between two sets of one service."""
+
+    added: tuple[Endpoint, ...] = ()
+    changed: tuple[Endpoint, ...] = ()
+    removed: tuple[Endpoint, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class EndpointSet:
+    """All endpoints of one service at one revision; one endpoint per address.
+
+    Iterates over its endpoints in order of id. Build it with `EndpointSet.of`.
+    """
+
+    service: str
+    revision: int = 0
+    by_id: Mapping[str, Endpoint] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+    @classmethod
+    def of(cls, service: str, endpoints: Iterable[Endpoint], *, revision: int = 0) -> EndpointSet:
+        """The set of `endpoints`; of several with one address, the last given one stands."""
+        by_address = {endpoint.address: endpoint for endpoint in endpoints}
+        ordered = sorted(by_address.values(), key=lambda endpoint: endpoint.id)
+        return cls(service, revision, MappingProxyType({e.id: e for e in ordered}))
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self.by_id.values())
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def __repr__(self) -> str:
+        addresses = ", ".join(endpoint.address for endpoint in self)
+        return f"<EndpointSet {self.service!r} r{self.revision}: {addresses or 'empty'}>"
+
+    def since(self, older: EndpointSet | None) -> Delta:
+        """What has to be done to `older` to get this set."""
+        before = older.by_id if older is not None else {}
+        after = self.by_id
+        return Delta(
+            added=tuple(e for e in self if e.id not in before),
+            changed=tuple(e for e in self if e.id in before and before[e.id] != e),
+            removed=tuple(e for i, e in before.items() if i not in after),
+        )
