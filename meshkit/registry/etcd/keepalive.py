@@ -1,0 +1,67 @@
+"""Renewing leases over one stream."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Final, final
+
+import anyio
+from aetcd import rpc
+
+from meshkit.errors import RegistryUnavailable
+from meshkit.registry.etcd.member import Member, Rpc, Stream
+from meshkit.registry.etcd.session import Session
+
+__all__ = ["KeepAlive"]
+
+_KEEP_ALIVE: Final[Rpc] = attrgetter("lease.LeaseKeepAlive")
+
+
+@final
+class KeepAlive:
+    """One ping and its answer at a time, over a stream that is dropped at the first doubt."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._stream: Stream | None = None
+        self._turns = anyio.Lock()
+
+    async def renew(self, lease: int) -> float:
+        """The seconds that the lease has from now on; 0.0 if it is gone.
+
+        etcd says that a lease is gone by a time to live of 0, not by an error.
+
+        Raises:
+            RegistryUnavailable: nobody answered; the lease may live or not.
+        """
+
+        async def ping(member: Member) -> float:
+            async with self._turns:
+                return await self._ping(member, lease)
+
+        return await self._session.persist(ping)
+
+    async def _ping(self, member: Member, lease: int) -> float:
+        stream, self._stream = self._stream, None
+        if stream is not None and stream.member is not member:
+            await stream.aclose()
+            stream = None
+        if stream is None:
+            stream = member.open(_KEEP_ALIVE, await self._session.metadata(member))
+        try:
+            await stream.write(rpc.LeaseKeepAliveRequest(ID=lease))
+            answer = await stream.read(self._session.options.timeout)
+            if answer is None:
+                raise RegistryUnavailable(f"etcd at {member.endpoint}: it answers no ping")
+            self._stream = stream
+        finally:
+            # An answer that is still to come would be taken for that of the next ping.
+            if self._stream is not stream:
+                await stream.aclose()
+        return max(0.0, float(answer.TTL))
+
+    async def aclose(self) -> None:
+        """End the stream; the next `renew` opens another one."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.aclose()

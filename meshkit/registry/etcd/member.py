@@ -1,0 +1,170 @@
+"""A connection to one member of an etcd cluster, and the streams on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias, TypeVar, final
+
+import anyio
+import grpc.aio
+from aetcd import rpc
+
+from meshkit.errors import RegistryUnavailable
+from meshkit.registry.etcd.errors import mapped
+
+__all__ = ["Member", "Metadata", "Rpc", "Stream"]
+
+T = TypeVar("T")
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+Rpc: TypeAlias = Callable[["Member"], Callable[..., Any]]
+
+_PATIENCE: Final = 1.0
+"""How long a cancelled RPC may take to end, in seconds; locally that is a matter of one turn."""
+
+
+@final
+class Member:
+    """A channel to one member; once retired it is closed when its last user left.
+
+    Closing a channel cancels the calls that still run on it, so no user may lose it to another.
+    """
+
+    def __init__(self, endpoint: str, channel: grpc.aio.Channel) -> None:
+        self.endpoint = endpoint
+        self.auth = rpc.AuthStub(channel)
+        self.kv = rpc.KVStub(channel)
+        self.lease = rpc.LeaseStub(channel)
+        self.watch = rpc.WatchStub(channel)
+        self._channel = channel
+        self._users = 0
+        self._retired = False
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody still uses it."""
+        return self._users > 0
+
+    def enter(self) -> None:
+        """Become a user; every `enter` needs its `leave`."""
+        self._users += 1
+
+    async def leave(self) -> None:
+        """Be no user any more."""
+        self._users -= 1
+        if self._retired and not self._users:
+            await self.close()
+
+    async def retire(self) -> None:
+        """Be closed as soon as nobody uses it."""
+        self._retired = True
+        if not self._users:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close at once, under whoever still uses it; twice is fine."""
+        await self._channel.close()
+
+    async def call(self, method: Rpc, request: object, metadata: Metadata, timeout: float) -> Any:
+        """One request and its answer, in at most `timeout` seconds.
+
+        Raises:
+            RegistryError: as `mapped` says.
+        """
+        with mapped(self.endpoint):
+            return await _settled(method(self)(request, metadata=metadata, timeout=timeout))
+
+    def open(self, method: Rpc, metadata: Metadata) -> Stream:
+        """A stream of messages both ways; a user of this member until it is closed.
+
+        Raises:
+            RegistryUnavailable: this member was closed.
+        """
+        with mapped(self.endpoint):
+            return Stream(self, method(self)(metadata=metadata))
+
+
+@final
+class Stream:
+    """A bidirectional call, with waits that a cancel scope can cut and that lose no message."""
+
+    def __init__(self, member: Member, call: Any) -> None:
+        self.member = member
+        self._call = call
+        self._reading: asyncio.Task[Any] | None = None
+        member.enter()
+
+    async def write(self, message: object) -> None:
+        """Send a message.
+
+        Raises:
+            RegistryError: the stream has ended, for the reason given.
+        """
+        with mapped(self.member.endpoint):
+            await _settled(self._call.write(message))
+
+    async def read(self, within: float) -> Any:
+        """The next message, or None if none came for `within` seconds.
+
+        A cancelled read would end the stream, so an unfinished one is kept for the next time.
+
+        Raises:
+            RegistryError: the stream has ended, for the reason given.
+        """
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._call.read())
+        await asyncio.wait({self._reading}, timeout=within)
+        if not self._reading.done():
+            return None
+        reading, self._reading = self._reading, None
+        with mapped(self.member.endpoint):
+            message = _outcome(reading)
+        if message is grpc.aio.EOF:
+            raise RegistryUnavailable(f"etcd at {self.member.endpoint}: it ended the stream")
+        return message
+
+    async def aclose(self) -> None:
+        """End the stream, wait until it has ended, and leave the member."""
+        self._call.cancel()
+        try:
+            # The reader has to be gone before the channel is: else the socket leaks (grpc#42125).
+            with anyio.move_on_after(_PATIENCE, shield=True):
+                if self._reading is not None:
+                    await _abandon(self._reading)
+                await _settled(self._call.code())
+        finally:
+            await self.member.leave()
+
+
+async def _settled(step: Awaitable[T]) -> T:
+    """Await a step of an RPC in a task of its own, so that cancellation stays what it is.
+
+    grpc.aio swallows the CancelledError of a cancel scope and raises a new one which the scope
+    does not recognise (grpc#43502); and it raises CancelledError in whoever waits on a channel
+    that is closed. Across a task both are plain: ours is raised here, the other one is an outcome.
+
+    Raises:
+        RegistryUnavailable: the RPC was cancelled, but not by us.
+    """
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        with anyio.move_on_after(_PATIENCE, shield=True):
+            await _abandon(task)
+        raise
+    return _outcome(task)
+
+
+def _outcome(task: asyncio.Future[T]) -> T:
+    if task.cancelled():
+        raise RegistryUnavailable("the connection to etcd was closed under a request")
+    return task.result()
+
+
+async def _abandon(task: asyncio.Future[Any]) -> None:
+    """Cancel and wait; whatever it ended with is of no interest any more."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,193 @@
+"""Requests to a cluster: with one member at a time, the next one when it fails."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final, TypeVar, final
+
+import anyio
+import grpc
+import grpc.aio
+from aetcd import rpc
+
+from meshkit.errors import RegistryAuthError, RegistryUnavailable
+from meshkit.registry.etcd.errors import AuthDisabled, TokenRefused
+from meshkit.registry.etcd.member import Member, Metadata, Rpc
+from meshkit.registry.etcd.options import EtcdOptions
+
+__all__ = ["Session"]
+
+T = TypeVar("T")
+
+_AUTHENTICATE: Final[Rpc] = attrgetter("auth.Authenticate")
+
+_CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # etcd ends connections that ping more often than every 5 s (--grpc-keepalive-min-time).
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # the one that current cores obey
+    ("grpc.http2.max_pings_without_data", 0),
+    # A new channel has to be a new connection, not the broken one of its predecessor.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_retries", 0),  # trying again is our business: with another member
+)
+
+_HAS_LEADER: Final = ("hasleader", "true")
+"""Lets a member that lost its cluster refuse at once, and end its streams (etcd API reference)."""
+
+
+@final
+class Session:
+    """One member in use, an auth token, and what to do when either fails.
+
+    Everything asked through it must be safe to repeat: a member may die after it obeyed.
+    """
+
+    def __init__(self, options: EtcdOptions, rng: random.Random) -> None:
+        self.options = options
+        self._turn = rng.randrange(len(options.endpoints))  # spreads clients over the members
+        self._member: Member | None = None
+        self._retired: set[Member] = set()
+        self._token: str | None = None
+        self._authenticating = anyio.Lock()
+        self._closings = 0
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint of the member in use, or to be used next."""
+        return self.options.endpoints[self._turn]
+
+    async def call(self, method: Rpc, request: object) -> Any:
+        """One request and its answer, with as many members as needed and time allows.
+
+        Raises:
+            RegistryError: as the last member tried said.
+        """
+
+        async def ask(member: Member) -> Any:
+            metadata = await self.metadata(member)
+            try:
+                return await member.call(method, request, metadata, self.options.timeout)
+            except TokenRefused:
+                if self.options.username is None:
+                    raise
+                self._forget(metadata)
+                metadata = await self.metadata(member)
+                return await member.call(method, request, metadata, self.options.timeout)
+
+        return await self.persist(ask)
+
+    async def persist(self, attempt: Callable[[Member], Awaitable[T]]) -> T:
+        """`attempt` with the member in use, and while it is unavailable with the next ones.
+
+        All together take at most `timeout` seconds. Each member gets a try, a single one two: its
+        connection may have died of old age.
+
+        Raises:
+            RegistryUnavailable: no member did it, or not in time.
+        """
+        deadline = anyio.current_time() + self.options.timeout
+        closings = self._closings
+        for _ in range(max(2, len(self.options.endpoints)) - 1):
+            try:
+                return await self._attempt(attempt, deadline)
+            except RegistryUnavailable:
+                # After a close under us another try would open everything again.
+                if anyio.current_time() >= deadline or closings != self._closings:
+                    raise
+        return await self._attempt(attempt, deadline)
+
+    async def _attempt(self, attempt: Callable[[Member], Awaitable[T]], deadline: float) -> T:
+        member = self._current()
+        member.enter()
+        try:
+            with anyio.fail_after(deadline - anyio.current_time()):
+                return await attempt(member)
+        except RegistryUnavailable:
+            await self.rotate(member)
+            raise
+        except TimeoutError as error:
+            await self.rotate(member)
+            raise RegistryUnavailable(
+                f"etcd at {member.endpoint}: no answer within {self.options.timeout:g} s"
+            ) from error
+        finally:
+            await member.leave()
+
+    def _current(self) -> Member:
+        if self._member is None:
+            self._member = Member(self.endpoint, _channel(self.endpoint, self.options))
+        return self._member
+
+    async def rotate(self, failed: Member) -> None:
+        """Use the next member from now on, unless somebody left `failed` already."""
+        if self._member is not failed:
+            return
+        self._member = None
+        self._turn = (self._turn + 1) % len(self.options.endpoints)
+        await failed.retire()
+        self._retired = {member for member in self._retired | {failed} if member.in_use}
+
+    async def metadata(self, member: Member) -> Metadata:
+        """What goes with every request and stream; asks for an auth token if there is none.
+
+        Raises:
+            RegistryAuthError: the credentials are wrong.
+        """
+        if self.options.username is None:
+            return (_HAS_LEADER,)
+        async with self._authenticating:  # one question for all who need the answer
+            if self._token is None:
+                self._token = await self._authenticate(member)
+            return (_HAS_LEADER, ("token", self._token)) if self._token else (_HAS_LEADER,)
+
+    async def _authenticate(self, member: Member) -> str:
+        """A new token; empty if the cluster asks for none."""
+        request = rpc.AuthenticateRequest(
+            name=self.options.username, password=self.options.password
+        )
+        try:
+            answer = await member.call(_AUTHENTICATE, request, (_HAS_LEADER,), self.options.timeout)
+        except AuthDisabled:
+            return ""
+        return str(answer.token)
+
+    def _forget(self, refused: Metadata) -> None:
+        if (self._token or None) == dict(refused).get("token"):
+            self._token = None
+
+    async def aclose(self) -> None:
+        """Close all connections, under running requests, too; usable again afterwards."""
+        members = self._retired | ({self._member} if self._member else set())
+        self._member, self._retired, self._token = None, set(), None
+        self._closings += 1
+        for member in members:
+            await member.close()
+
+
+def _channel(endpoint: str, options: EtcdOptions) -> grpc.aio.Channel:
+    if not options.secure:
+        return grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
+    extra = (("grpc.ssl_target_name_override", options.server_name),) if options.server_name else ()
+    return grpc.aio.secure_channel(
+        endpoint, _credentials(options), options=(*_CHANNEL_OPTIONS, *extra)
+    )
+
+
+def _credentials(options: EtcdOptions) -> grpc.ChannelCredentials:
+    """TLS from files, which are read anew for each connection: certificates get renewed."""
+    try:
+        cacert, cert, key = (
+            Path(path).read_bytes() if path else None
+            for path in (options.cacert, options.cert, options.key)
+        )
+    except OSError as error:
+        raise RegistryAuthError(f"a TLS file for etcd cannot be read: {error}") from error
+    return grpc.ssl_channel_credentials(cacert, key, cert)

@@ -1,0 +1,127 @@
+"""etcd as a `Store`."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from operator import attrgetter
+from typing import Any, Final, final
+
+from aetcd import rpc
+
+from meshkit.errors import RegistryUnavailable
+from meshkit.registry.etcd.keepalive import KeepAlive
+from meshkit.registry.etcd.keys import decode, encode, key_range
+from meshkit.registry.etcd.member import Rpc
+from meshkit.registry.etcd.options import EtcdOptions, split_endpoint
+from meshkit.registry.etcd.session import Session
+from meshkit.registry.etcd.watch import watching
+from meshkit.registry.store import Batch, Compacted, Grant, KeyValue, LeaseGone, Listing
+
+__all__ = ["EtcdStore"]
+
+_GRANT: Final[Rpc] = attrgetter("lease.LeaseGrant")
+_RANGE: Final[Rpc] = attrgetter("kv.Range")
+_REVOKE: Final[Rpc] = attrgetter("lease.LeaseRevoke")
+_TXN: Final[Rpc] = attrgetter("kv.Txn")
+
+
+@final
+class EtcdStore:
+    """An etcd cluster, 3.4 or later, as a `Store`.
+
+    Requests go to one member at a time, and to the next one when it fails. A lease has whole
+    seconds and, with etcd's default election timeout, at least 2. One `put` or `delete` takes as
+    many keys as the cluster allows operations in a transaction (`--max-txn-ops`, 128).
+
+    Args:
+        options: where the cluster is and how to talk to it.
+        rng: chooses the member to begin with.
+    """
+
+    def __init__(self, options: EtcdOptions, *, rng: random.Random | None = None) -> None:
+        self._options = options
+        self._session = Session(options, rng or random.Random())
+        self._keepalive = KeepAlive(self._session)
+        self._cluster: int | None = None
+
+    def __repr__(self) -> str:
+        return f"EtcdStore({self.name})"
+
+    @property
+    def name(self) -> str:
+        """The URL of the cluster, without user and password."""
+        return self._options.url
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Host and port of the member in use, or to be used next."""
+        return split_endpoint(self._session.endpoint)
+
+    async def grant(self, ttl: float) -> Grant:
+        """A new lease of `ttl` seconds, rounded up, or of what etcd raised that to."""
+        answer = await self._session.call(_GRANT, rpc.LeaseGrantRequest(TTL=math.ceil(ttl)))
+        return Grant(answer.ID, float(answer.TTL))
+
+    async def renew(self, lease: int) -> float:
+        """Renew a lease; the seconds it has now, or 0.0 if it is gone."""
+        return await self._keepalive.renew(lease)
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease and delete its keys in one revision; a lease that is gone is no error."""
+        with suppress(LeaseGone):
+            await self._session.call(_REVOKE, rpc.LeaseRevokeRequest(ID=lease))
+
+    async def put(self, entries: Mapping[str, bytes], *, lease: int) -> int:
+        """Write all entries in one revision under `lease` (0: none); returns the revision."""
+        return await self._commit(
+            rpc.RequestOp(request_put=rpc.PutRequest(key=encode(key), value=value, lease=lease))
+            for key, value in entries.items()
+        )
+
+    async def delete(self, keys: Iterable[str]) -> int:
+        """Delete keys in one revision; keys that are not there are no error."""
+        return await self._commit(
+            rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=encode(key)))
+            for key in keys
+        )
+
+    async def _commit(self, operations: Iterable[Any]) -> int:
+        answer = await self._session.call(_TXN, rpc.TxnRequest(success=operations))
+        return int(answer.header.revision)
+
+    async def list(self, prefix: str) -> Listing:
+        """All keys that start with `prefix`, linearizable; long listings come in pages.
+
+        Raises:
+            RegistryUnavailable: also if history was compacted, or lost, between two pages.
+        """
+        start, end = key_range(prefix)
+        request = rpc.RangeRequest(key=start, range_end=end, limit=self._options.page)
+        page = await self._session.call(_RANGE, request)
+        cluster, revision, found = page.header.cluster_id, page.header.revision, list(page.kvs)
+        while page.more:
+            request.key, request.revision = page.kvs[-1].key + b"\0", revision
+            try:
+                page = await self._session.call(_RANGE, request)
+            except Compacted as error:
+                raise RegistryUnavailable(f"the listing went stale under us: {error}") from error
+            found += page.kvs
+        self._cluster = cluster
+        return Listing(
+            revision, tuple(KeyValue(decode(kv.key), kv.value, kv.lease) for kv in found)
+        )
+
+    def watch(
+        self, prefix: str, *, after: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
+        """Changes under `prefix` of all revisions > `after`, as `Store.watch` promises."""
+        return watching(self._session, prefix, after, self._cluster)
+
+    async def aclose(self) -> None:
+        """Close connections; leases are left to expire. Usable again afterwards."""
+        await self._keepalive.aclose()
+        await self._session.aclose()
+        self._cluster = None
