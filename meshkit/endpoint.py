@@ -34,6 +34,8 @@ class Endpoint:
         zone: where it runs, or "".
         version: of the program, or "".
         state: `SERVING`, or `DRAINING` when it takes no new calls.
+        keepalive: seconds between the pings that its server lets clients send; 0.0 if unknown,
+            and then nobody pings it.
         metadata: free labels.
     """
 
@@ -44,7 +46,8 @@ class Endpoint:
     zone: str = ""
     version: str = ""
     state: State = State.SERVING
-    metadata: Mapping[str, str] = field(default=_NO_METADATA, hash=False)
+    keepalive: float = 0.0
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA, hash=False)
 
     def __post_init__(self) -> None:
         if self.weight < 0:
