@@ -1,0 +1,50 @@
+"""Why there is no endpoint for a call, and what to do about it: for people."""
+
+from __future__ import annotations
+
+from meshkit.balancer import Counts
+from meshkit.discovery import Resolution, Watch
+
+__all__ = ["explain"]
+
+
+def explain(
+    resolution: Resolution, watch: Watch | None, *, service: str, counts: Counts, cause: str
+) -> str:
+    """The details of the error for a call that cannot be sent.
+
+    There are three different "no": the endpoints are not known, there are none, none is ready.
+
+    Args:
+        resolution: what is known of the service.
+        watch: where that comes from; None before anybody was asked.
+        service: the service's name.
+        counts: its endpoints by state.
+        cause: the last error of a connection, or "".
+    """
+    endpoints = resolution.endpoints
+    if endpoints is None:
+        return (
+            f"meshkit: endpoints of {service!r} are not known ({_where(watch)}): "
+            f"{resolution.trouble or 'no answer yet'}. "
+            "Next: check that the registry runs and can be reached from here."
+        )
+    if not endpoints:
+        return (
+            f"meshkit: nobody has registered {service!r} ({_where(watch)}). "
+            "Next: start a server of it on this registry and namespace."
+        )
+    last = f" Last error: {cause}." if cause else ""
+    return (
+        f"meshkit: no endpoint of {service!r} is ready ({_where(watch)}; "
+        f"{len(endpoints)} known: {counts}).{last} "
+        "Next: check that the servers run, are healthy and can be reached from here."
+    )
+
+
+def _where(watch: Watch | None) -> str:
+    if watch is None:
+        return "registry not asked yet"
+    age = watch.age()
+    synced = "never synced" if age is None else f"synced {age:.1f} s ago"
+    return f"registry {watch.registry}, {synced}"

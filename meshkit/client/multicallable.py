@@ -1,0 +1,145 @@
+"""What a stub calls: the four multicallables of a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import grpc
+import grpc.aio
+
+from meshkit.client.replay import Replay
+from meshkit.client.shapes import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
+from meshkit.client.subchannel import Method
+
+if TYPE_CHECKING:
+    from meshkit.client.channel import Channel
+
+__all__ = [
+    "MethodFactory",
+    "StreamStreamMultiCallable",
+    "StreamUnaryMultiCallable",
+    "UnaryStreamMultiCallable",
+    "UnaryUnaryMultiCallable",
+]
+
+Serializer: TypeAlias = Callable[[Any], bytes]
+Deserializer: TypeAlias = Callable[[bytes], Any]
+
+
+class _UnaryRequest:
+    _call: type[UnaryUnaryCall | UnaryStreamCall]
+
+    def __init__(self, channel: Channel, method: Method) -> None:
+        self._channel = channel
+        self._method = method
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        options = {"metadata": metadata, "credentials": credentials, "compression": compression}
+        return self._call(self._channel, self._method, request, timeout, wait_for_ready, options)
+
+
+class _StreamRequest:
+    _call: type[StreamUnaryCall | StreamStreamCall]
+
+    def __init__(self, channel: Channel, method: Method) -> None:
+        self._channel = channel
+        self._method = method
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        options = {"metadata": metadata, "credentials": credentials, "compression": compression}
+        requests = None if request_iterator is None else Replay(request_iterator)
+        return self._call(self._channel, self._method, requests, timeout, wait_for_ready, options)
+
+
+class UnaryUnaryMultiCallable(_UnaryRequest, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
+    """Starts calls with one request and one response."""
+
+    _call = UnaryUnaryCall
+
+
+class UnaryStreamMultiCallable(_UnaryRequest, grpc.aio.UnaryStreamMultiCallable[Any, Any]):
+    """Starts calls with one request and a stream of responses."""
+
+    _call = UnaryStreamCall
+
+
+class StreamUnaryMultiCallable(_StreamRequest, grpc.aio.StreamUnaryMultiCallable[Any, Any]):
+    """Starts calls with a stream of requests and one response."""
+
+    _call = StreamUnaryCall
+
+
+class StreamStreamMultiCallable(_StreamRequest, grpc.aio.StreamStreamMultiCallable[Any, Any]):
+    """Starts calls with a stream of requests and a stream of responses."""
+
+    _call = StreamStreamCall
+
+
+class MethodFactory(grpc.aio.Channel):
+    """The half of a channel that generated stubs see: they ask for a callable for each method."""
+
+    @property
+    def _channel(self) -> Channel:
+        return cast("Channel", self)
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnaryMultiCallable:
+        """A callable for a method with one request and one response."""
+        how = request_serializer, response_deserializer, bool(_registered_method)
+        return UnaryUnaryMultiCallable(self._channel, Method("unary_unary", method, *how))
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStreamMultiCallable:
+        """A callable for a method with one request and a stream of responses."""
+        how = request_serializer, response_deserializer, bool(_registered_method)
+        return UnaryStreamMultiCallable(self._channel, Method("unary_stream", method, *how))
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnaryMultiCallable:
+        """A callable for a method with a stream of requests and one response."""
+        how = request_serializer, response_deserializer, bool(_registered_method)
+        return StreamUnaryMultiCallable(self._channel, Method("stream_unary", method, *how))
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStreamMultiCallable:
+        """A callable for a method with streams both ways."""
+        how = request_serializer, response_deserializer, bool(_registered_method)
+        return StreamStreamMultiCallable(self._channel, Method("stream_stream", method, *how))

@@ -1,0 +1,68 @@
+"""How a channel is made, and what it tells about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import final
+
+import grpc
+
+from meshkit.balancer import PickerFactory, Readiness
+from meshkit.client.subchannel import ConnectionOptions
+from meshkit.endpoint import Endpoint
+
+__all__ = ["ChannelOptions", "ChannelStatus", "EndpointStatus"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelOptions:
+    """How a channel balances and connects.
+
+    Attributes:
+        policy: `"p2c"` (two random choices, fewer pending calls), `"round_robin"`, or a function
+            from a `random.Random` to a picker.
+        connection: credentials, interceptors, compression and options of the connections.
+        warm_up: how long, in seconds, opening waits for the first endpoints to be connected, so
+            that the first calls do not all run to whoever was connected first.
+    """
+
+    policy: str | PickerFactory = "p2c"
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    warm_up: float = 1.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointStatus:
+    """What a channel knows of one endpoint: its connection and the calls sent to it."""
+
+    endpoint: Endpoint
+    readiness: Readiness
+    pending: int
+    started: int
+    failed: int
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelStatus:
+    """A channel's state at one moment.
+
+    Attributes:
+        service: the service's name.
+        registry: where its endpoints come from.
+        age: seconds since the registry last confirmed them; None if it never has.
+        trouble: why the registry cannot be followed now; None while it can.
+        state: as `get_state` tells it.
+        endpoints: each endpoint's connection and calls, in order of id.
+        waiting: calls that wait for an endpoint.
+    """
+
+    service: str
+    registry: str
+    age: float | None
+    trouble: str | None
+    state: grpc.ChannelConnectivity
+    endpoints: tuple[EndpointStatus, ...]
+    waiting: int

@@ -1,0 +1,128 @@
+"""The four shapes of a call: one or many requests, one or many responses."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from meshkit.client.call import Call
+from meshkit.client.replay import Replay
+
+if TYPE_CHECKING:
+    from meshkit.client.subchannel import Subchannel
+
+__all__ = ["StreamStreamCall", "StreamUnaryCall", "UnaryStreamCall", "UnaryUnaryCall"]
+
+
+class _UnaryResponse(Call):
+    def __await__(self) -> Generator[Any, None, Any]:
+        while True:
+            call = self.wire
+            if call is None:
+                call = yield from self.sent().__await__()
+            try:
+                return (yield from call.__await__())
+            except grpc.aio.AioRpcError:
+                if call is self.wire:
+                    raise
+            except asyncio.CancelledError as error:
+                yield from self.interrupted(error).__await__()
+
+
+def _abandon(loop: asyncio.AbstractEventLoop, call: Any) -> None:
+    # Runs wherever garbage is collected, maybe in a thread that has no business with the call.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call.cancel)
+
+
+class _StreamResponse(Call):
+    _messages: AsyncIterator[Any] | None = None
+
+    def send(self, node: Subchannel, timeout: float | None) -> None:
+        """Put the call on a connection; it is cancelled there when nobody holds this one any more.
+
+        Since grpcio 1.83 a dropped call goes on until its channel closes (grpc/grpc#43462), and
+        would count as pending as long.
+        """
+        super().send(node, timeout)
+        loop = asyncio.get_running_loop()
+        weakref.finalize(self, _abandon, loop, self.wire).atexit = False
+
+    def on_end(self) -> Callable[[Any], None]:
+        node, this = self.node, weakref.ref(self)
+
+        def ended(call: Any) -> None:
+            if (still_held := this()) is not None:
+                still_held.ended(call)
+            elif node is not None:
+                node.finish(ok=False)
+
+        return ended
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if self._messages is None:
+            self._messages = self._iterate()
+        return self._messages
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        while True:
+            call = self.wire or await self.sent()
+            try:
+                async for message in call:
+                    yield message
+                return
+            except grpc.aio.AioRpcError:
+                if call is self.wire:
+                    raise
+            except asyncio.CancelledError as error:
+                await self.interrupted(error)
+
+    async def read(self) -> Any:
+        """The next message, or `grpc.aio.EOF`.
+
+        Raises:
+            grpc.aio.AioRpcError: the call ended with an error.
+        """
+        return await self.do("read")
+
+
+class _StreamRequest(Call):
+    _written = False
+
+    def is_spent(self) -> bool:
+        return self._written or (isinstance(self.request, Replay) and self.request.sent)
+
+    async def write(self, request: Any) -> None:
+        """Send one message.
+
+        Raises:
+            grpc.aio.AioRpcError: the call ended with an error.
+            asyncio.InvalidStateError: the call or its request stream has ended already.
+        """
+        await self.do("write", request)
+        self._written = True
+
+    async def done_writing(self) -> None:
+        """Say that no message will follow; twice is fine."""
+        self._written = True
+        await self.do("done_writing")
+
+
+class UnaryUnaryCall(_UnaryResponse, grpc.aio.UnaryUnaryCall[Any, Any]):
+    """One request, one response."""
+
+
+class UnaryStreamCall(_StreamResponse, grpc.aio.UnaryStreamCall[Any, Any]):
+    """One request, a stream of responses."""
+
+
+class StreamUnaryCall(_StreamRequest, _UnaryResponse, grpc.aio.StreamUnaryCall[Any, Any]):
+    """A stream of requests, one response."""
+
+
+class StreamStreamCall(_StreamRequest, _StreamResponse, grpc.aio.StreamStreamCall[Any, Any]):
+    """A stream of requests, a stream of responses."""
