@@ -1,0 +1,284 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.registry.store import Batch, KeyValue, Listing
+from meshkit.registry.view import View
+
+HOLD = 20.0
+
+
+def decode(key: str, value: bytes) -> Endpoint:
+    address = value.decode()
+    if address == "garbage":
+        raise ValueError("no endpoint")
+    return Endpoint(service="hello", id=key, address=address)
+
+
+class Bench:
+    """A view, the revisions of its news, and what it skipped."""
+
+    def __init__(self) -> None:
+        self.skipped = []
+        self.revision = 0
+        self.view = View(
+            "hello", decode, hold=HOLD, skip=lambda key, reason: self.skipped.append((key, reason))
+        )
+
+    def relist(self, now: float = 0.0, **entries: str) -> EndpointSet:
+        self.revision += 1
+        items = tuple(KeyValue(key, value.encode()) for key, value in entries.items())
+        return self.view.relist(Listing(self.revision, items), now)
+
+    def apply(self, now: float = 0.0, **changes: str | None) -> EndpointSet:
+        self.revision += 1
+        items = tuple(
+            KeyValue(key, None if value is None else value.encode())
+            for key, value in changes.items()
+        )
+        return self.view.apply(Batch(self.revision, items), now)
+
+
+def ids(endpoints: EndpointSet) -> list[str]:
+    return [endpoint.id for endpoint in endpoints]
+
+
+def test_the_first_list_is_believed_as_it_is():
+    bench = Bench()
+    assert ids(bench.relist()) == []
+    assert ids(Bench().relist(a="x:1", b="y:1")) == ["a", "b"]
+
+
+def test_puts_and_deletes_of_one_revision_are_one_set():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    known = bench.apply(a=None, c="z:1")
+    assert (ids(known), known.revision) == (["b", "c"], 2)
+
+
+def test_an_equal_put_is_no_change():
+    bench = Bench()
+    known = bench.relist(a="x:1")
+    assert bench.apply(a="x:1") is known
+    assert bench.relist(a="x:1") is known
+
+
+def test_garbage_is_skipped_and_reported_once_per_value():
+    bench = Bench()
+    assert ids(bench.relist(a="x:1", b="garbage")) == ["a"]
+    bench.relist(a="x:1", b="garbage")
+    bench.apply(b="garbage")
+    assert bench.skipped == [("b", "no endpoint")]
+
+
+def test_garbage_is_reported_again_after_it_was_gone_or_good():
+    bench = Bench()
+    bench.relist(b="garbage")
+    bench.apply(b=None)
+    bench.apply(b="garbage")
+    bench.relist()
+    bench.relist(b="garbage")
+    bench.apply(b="y:1")
+    bench.apply(b="garbage")
+    assert len(bench.skipped) == 4
+
+
+def test_garbage_over_an_endpoint_ends_it():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    assert ids(bench.apply(b="garbage")) == ["a"]
+
+
+def test_garbage_in_a_relist_is_held_like_a_missing_key():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    assert ids(bench.relist(a="x:1", b="garbage")) == ["a", "b"]
+
+
+def test_of_one_address_the_newest_stands_and_the_older_comes_back():
+    bench = Bench()
+    bench.relist(a="x:1")
+    assert ids(bench.apply(b="x:1")) == ["b"]
+    assert ids(bench.apply(a="x:1")) == ["b"], "an equal put does not make it newer"
+    assert ids(bench.apply(b=None)) == ["a"]
+
+
+def test_a_new_value_makes_an_entry_the_newest():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    assert ids(bench.apply(a="y:1")) == ["a"]
+
+
+def test_missing_from_a_relist_is_held():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    assert ids(bench.relist(10.0, a="x:1")) == ["a", "b"]
+    assert bench.view.unconfirmed == 1
+    assert bench.view.next_expiry == 30.0
+    assert ids(bench.view.expire(29.9)) == ["a", "b"]
+    assert ids(bench.view.expire(30.0)) == ["a"]
+    assert bench.view.next_expiry is None
+
+
+def test_the_hold_counts_from_the_first_list_without_it():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    bench.relist(10.0, a="x:1")
+    assert ids(bench.relist(25.0, a="x:1")) == ["a", "b"]
+    assert ids(bench.relist(30.0, a="x:1")) == ["a"]
+
+
+def test_what_comes_back_is_confirmed_again():
+    bench = Bench()
+    known = bench.relist(a="x:1", b="y:1")
+    bench.relist(10.0, a="x:1")
+    bench.apply(12.0, b="y:1")
+    assert bench.view.unconfirmed == 0
+    assert bench.view.expire(100.0) is known
+    bench.relist(110.0, b="y:1")
+    assert bench.relist(120.0, a="x:1", b="y:1") is known
+    assert bench.view.expire(1000.0) is known
+
+
+def test_a_delete_ends_a_held_entry_at_once():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    bench.relist(10.0, a="x:1")
+    assert ids(bench.apply(11.0, b=None)) == ["a"]
+
+
+def test_a_put_of_its_address_ends_a_held_entry_at_once():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    bench.relist(10.0, a="x:1")
+    assert ids(bench.apply(11.0, c="y:1")) == ["a", "c"]
+    assert ids(bench.apply(12.0, c=None)) == ["a"], "it does not come back"
+
+
+def test_an_address_that_stands_under_another_key_is_not_held():
+    bench = Bench()
+    bench.relist(a="x:1")
+    assert ids(bench.relist(10.0, b="x:1")) == ["b"]
+    assert bench.view.unconfirmed == 0
+
+
+def test_a_relist_alone_never_empties_the_set():
+    bench = Bench()
+    known = bench.relist(a="x:1", b="y:1")
+    assert bench.relist(10.0) is known
+    assert bench.view.next_expiry is None
+    assert bench.view.expire(1e6) is known
+    assert bench.relist(1e6) is known
+
+
+def test_the_last_ones_go_when_something_is_put_after_their_time():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    bench.relist(10.0)
+    assert ids(bench.apply(15.0, c="z:1")) == ["a", "b", "c"]
+    assert ids(bench.apply(40.0, d="w:1")) == ["c", "d"]
+
+
+def test_the_last_one_goes_when_a_delete_names_it():
+    bench = Bench()
+    bench.relist(a="x:1")
+    bench.relist(10.0)
+    assert ids(bench.apply(11.0, a=None)) == []
+
+
+def test_deletes_in_order_may_empty_the_set():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    assert ids(bench.apply(a=None, b=None)) == []
+
+
+entries = st.dictionaries(
+    st.sampled_from("abcd"), st.sampled_from(["x:1", "y:1", "z:1", "garbage"])
+)
+changes = st.dictionaries(
+    st.sampled_from("abcd"), st.sampled_from(["x:1", "y:1", "z:1", "garbage", None]), min_size=1
+)
+
+
+class ViewModel(RuleBasedStateMachine):
+    """Random lists, changes and waits against the rules as plainly as they can be said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench()
+        self.now = 0.0
+        self.store: dict[str, str] = {}
+        self.known = self.bench.view.expire(0.0)
+
+    def adopt(self, known: EndpointSet) -> None:
+        if known is not self.known:
+            assert known.by_id != self.known.by_id, "a new object, and no news"
+        self.known = known
+
+    def good(self) -> set[str]:
+        return {address for address in self.store.values() if address != "garbage"}
+
+    @initialize(first=entries)
+    def first(self, first: dict[str, str]) -> None:
+        self.store = first
+        self.adopt(self.bench.relist(self.now, **first))
+        assert {endpoint.address for endpoint in self.known} == self.good()
+
+    @rule(listed=entries)
+    def relist(self, listed: dict[str, str]) -> None:
+        before = len(self.known)
+        self.store = listed
+        self.adopt(self.bench.relist(self.now, **listed))
+        assert self.known or not before, "a re-list emptied the set"
+
+    @rule(changed=changes)
+    def apply(self, changed: dict[str, str | None]) -> None:
+        for key, value in changed.items():
+            if value is None:
+                self.store.pop(key, None)
+            else:
+                self.store[key] = value
+        self.adopt(self.bench.apply(self.now, **changed))
+        for key, value in changed.items():
+            assert key not in self.known.by_id or self.known.by_id[key].address == value
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, HOLD]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.adopt(self.bench.view.expire(self.now))
+
+    @rule()
+    def long_quiet(self) -> None:
+        self.now += HOLD
+        self.adopt(self.bench.view.expire(self.now))
+        if self.good():
+            assert {endpoint.address for endpoint in self.known} == self.good()
+            assert self.bench.view.unconfirmed == 0
+
+    @invariant()
+    def what_stands_in_the_store_is_known(self) -> None:
+        addresses = [endpoint.address for endpoint in self.known]
+        assert self.good() <= set(addresses)
+        assert len(addresses) == len(set(addresses))
+
+    @invariant()
+    def a_timer_is_set_whenever_time_will_change_something(self) -> None:
+        expiry = self.bench.view.next_expiry
+        assert (expiry is not None) == (bool(self.good()) and self.bench.view.unconfirmed > 0)
+        assert expiry is None or self.now < expiry <= self.now + HOLD
+
+
+TestViewModel = ViewModel.TestCase
+TestViewModel.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+
+
+@given(st.lists(changes, max_size=12))
+def test_in_order_changes_need_no_hold(batches):
+    bench, store = Bench(), {}
+    bench.relist()
+    for batch in batches:
+        store |= batch
+        known = bench.apply(**batch)
+        good = {value for value in store.values() if value not in (None, "garbage")}
+        assert {endpoint.address for endpoint in known} == good
