@@ -1,0 +1,8 @@
+"""The server room: gRPC servers that join the mesh and leave it without dropping a call."""
+
+from meshkit.server.calls import Draining, Quiet, draining
+from meshkit.server.options import ServerOptions
+from meshkit.server.phase import Phase
+from meshkit.server.server import Server
+
+__all__ = ["Draining", "Phase", "Quiet", "Server", "ServerOptions", "draining"]

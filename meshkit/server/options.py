@@ -1,0 +1,71 @@
+"""How a server is set up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import grpc
+
+from meshkit.endpoint import DEFAULT_WEIGHT
+from meshkit.errors import ConfigError
+from meshkit.server.calls import Quiet
+
+__all__ = ["ServerOptions"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """How a server is set up. Times are seconds.
+
+    Attributes:
+        host: to listen on; by default the loopback if that is announced, else all interfaces.
+        port: to listen on; 0 lets the system choose.
+        advertise: `host` or `host:port` that clients dial; by default the address that this
+            machine has on its way to the registry.
+        weight: share of the calls relative to other endpoints; 0 takes none.
+        zone: where it runs.
+        version: of the program.
+        metadata: free labels of the endpoints.
+        grace: how long calls in flight may go on when the server drains.
+        leave_timeout: how long leaving the registry may take.
+        quiet: how long to serve on after leaving, until clients have noticed.
+        reflection: answer gRPC server reflection (needs grpcio-reflection).
+        interceptors: of the calls.
+        options: channel arguments of gRPC; they win over ours.
+        credentials: for TLS; plain text without.
+        max_concurrent_rpcs: more are refused with RESOURCE_EXHAUSTED.
+        compression: of responses.
+    """
+
+    host: str | None = None
+    port: int = 0
+    advertise: str | None = None
+    weight: int = DEFAULT_WEIGHT
+    zone: str = ""
+    version: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    grace: float = 30.0
+    leave_timeout: float = 2.0
+    quiet: Quiet = field(default_factory=Quiet)
+    reflection: bool = False
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    options: Sequence[tuple[str, Any]] = ()
+    credentials: grpc.ServerCredentials | None = None
+    max_concurrent_rpcs: int | None = None
+    compression: grpc.Compression | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 1 << 16:
+            raise ConfigError(f"port must be 0 to 65535, got {self.port}")
+        if self.weight < 0:
+            raise ConfigError(f"weight must be 0 or more, got {self.weight}")
+        if self.grace < 0 or self.leave_timeout < 0:
+            raise ConfigError("grace and leave_timeout must be 0 or more")
+
+    @property
+    def longest_drain(self) -> float:
+        """Seconds after which every wait of a drain has ended."""
+        return self.leave_timeout + self.quiet.at_most + self.grace
