@@ -1,0 +1,1 @@
+"""The Echo stubs once more, as the newest grpcio-tools makes them: written by `make protos`."""
