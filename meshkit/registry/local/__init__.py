@@ -1,0 +1,3 @@
+from meshkit.registry.local.store import LocalStore
+
+__all__ = ["LocalStore"]
