@@ -1,0 +1,140 @@
+"""One harness per kind of store, so that one contract runs against all of them.
+
+A new kind: a class with these methods, and its line in `OPENERS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import anyio.abc
+
+from meshkit.registry.local import LocalStore
+from meshkit.registry.local.database import Database
+from meshkit.registry.memory import MemoryStore
+from meshkit.registry.store import Store
+
+
+class Harness(Protocol):
+    """The data of one store, and what a test may do to it from outside."""
+
+    def client(self) -> Store:
+        """Another client to the same data; the test closes it."""
+        ...
+
+    async def doomed_lease(self) -> int:
+        """A lease of an owner that can be killed."""
+        ...
+
+    async def kill_owner(self, lease: int) -> None:
+        """Let the owner of a doomed lease die; returns without waiting for what follows."""
+        ...
+
+    async def compact(self, revision: int) -> None:
+        """Drop the history up to `revision`."""
+        ...
+
+
+class Clock:
+    """A clock that a test moves by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class MemoryHarness:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore("memory://contract", clock=self.clock)
+
+    def client(self) -> Store:
+        return self.store
+
+    async def doomed_lease(self) -> int:
+        return (await self.store.grant(5.0)).lease
+
+    async def kill_owner(self, lease: int) -> None:
+        self.clock.now += 5.0  # other leases of the contract are longer
+        self.store.tick()
+
+    async def compact(self, revision: int) -> None:
+        self.store.compact(revision)
+
+
+OWNER = """
+import asyncio, pathlib, sys
+from meshkit.registry.local import LocalStore
+
+async def main():
+    store = LocalStore(pathlib.Path(sys.argv[1]))
+    lease = (await store.grant(15.0)).lease
+    for key in sys.argv[2:]:
+        await store.put({key: b"mine"}, lease=lease)
+    print(lease, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+class LocalHarness:
+    """The owners of doomed leases are real processes, which get a real SIGKILL."""
+
+    def __init__(self, path: Path, owners: contextlib.AsyncExitStack) -> None:
+        self.path = path
+        self._stack = owners
+        self._owners: dict[int, anyio.abc.Process] = {}
+
+    def client(self) -> Store:
+        return LocalStore(self.path)
+
+    async def doomed_lease(self, *keys: str) -> int:
+        process = await self._stack.enter_async_context(python(OWNER, self.path, *keys))
+        lease = int(await process.stdout.receive())
+        self._owners[lease] = process
+        return lease
+
+    async def kill_owner(self, lease: int) -> None:
+        self._owners[lease].kill()
+
+    async def compact(self, revision: int) -> None:
+        with contextlib.closing(Database(self.path)) as database:
+            database.compact(revision)
+
+
+@contextlib.asynccontextmanager
+async def python(program: str, *arguments: object) -> AsyncIterator[anyio.abc.Process]:
+    """A Python process for the length of the block."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    async with await anyio.open_process(command, stderr=None) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+
+@contextlib.asynccontextmanager
+async def open_memory(tmp_path: Path) -> AsyncIterator[Harness]:
+    yield MemoryHarness()
+
+
+@contextlib.asynccontextmanager
+async def open_local(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with contextlib.AsyncExitStack() as owners:
+        yield LocalHarness(tmp_path / "registry.db", owners)
+
+
+OPENERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Harness]]] = {
+    "memory": open_memory,
+    "local": open_local,
+}
