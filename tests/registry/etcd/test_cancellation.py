@@ -1,0 +1,136 @@
+"""Cancel scopes, foreign cancels, and what is left afterwards."""
+
+import asyncio
+from pathlib import Path
+
+import anyio
+import pytest
+
+from meshkit.errors import RegistryUnavailable
+from meshkit.registry.etcd import EtcdStore
+from meshkit.testing.etcd import EtcdProcess
+
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+
+
+@pytest.fixture
+def frozen(own_etcd: EtcdProcess, make_store):
+    """A store whose etcd answers nothing from `own_etcd.pause()` on."""
+    yield make_store(own_etcd.endpoint, timeout=5.0)
+    own_etcd.resume()
+
+
+@pytest.mark.parametrize("operation", ["list", "renew", "watch"])
+async def test_cancel_scope_catches_its_own_cancellation(
+    operation: str, own_etcd: EtcdProcess, frozen: EtcdStore
+) -> None:
+    grant = await frozen.grant(60)
+    await frozen.renew(grant.lease)
+    own_etcd.pause()
+
+    async def watch() -> None:
+        async with frozen.watch("a", after=0) as changes:
+            await anext(changes)
+
+    steps = {"list": lambda: frozen.list("a"), "renew": lambda: frozen.renew(grant.lease)}
+    for _ in range(20):
+        with pytest.raises(TimeoutError):
+            with anyio.fail_after(0.03):
+                await steps.get(operation, watch)()
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_native_cancellation_stays_cancellation(
+    own_etcd: EtcdProcess, frozen: EtcdStore
+) -> None:
+    await frozen.list("a")
+    own_etcd.pause()
+    task = asyncio.ensure_future(frozen.list("a"))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_close_under_requests_is_unavailable_not_cancelled(
+    own_etcd: EtcdProcess, frozen: EtcdStore
+) -> None:
+    grant = await frozen.grant(60)
+    listing = await frozen.list("a")
+    async with frozen.watch("a", after=listing.revision) as changes:
+        own_etcd.pause()
+        waiting = [
+            asyncio.ensure_future(step)
+            for step in (frozen.list("a"), frozen.renew(grant.lease), anext(changes))
+        ]
+        await asyncio.sleep(0.1)
+        await frozen.aclose()
+        with anyio.fail_after(1):
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [RegistryUnavailable] * 3
+    assert frozen._session._member is None, "nobody may open again what was closed"
+
+
+def connections(cluster: list[EtcdProcess]) -> int:
+    """Established connections to the members' client ports; only this process has any."""
+    ports = {int(member.endpoint.rpartition(":")[2]) for member in cluster}
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[3] == "01" and int(row[2].rpartition(":")[2], 16) in ports for row in rows)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
+async def test_close_leaves_no_task_and_no_connection(
+    cluster: list[EtcdProcess], make_store, prefix: str
+) -> None:
+    """All sorts of use, a retired connection included; and then once more."""
+    store = make_store(*(member.endpoint for member in cluster))
+    tasks = asyncio.all_tasks()
+    for _ in range(2):
+        grant = await store.grant(60)
+        await store.renew(grant.lease)
+        start = await store.put({prefix: b""}, lease=grant.lease)
+        async with store.watch(prefix, after=start):
+            await store._session.rotate(store._session._member)
+            await store.renew(grant.lease)
+            with anyio.move_on_after(0.01):
+                await store.list(prefix)
+            assert connections(cluster) == 2
+        await store.revoke(grant.lease)
+        await store.aclose()
+        with anyio.fail_after(2):  # gRPC closes sockets in a thread of its own
+            while connections(cluster) or asyncio.all_tasks() != tasks:
+                await anyio.sleep(0.01)
+
+
+async def test_rotation_never_closes_a_connection_in_use(
+    cluster: list[EtcdProcess], make_store, prefix: str
+) -> None:
+    store = make_store(*(member.endpoint for member in cluster))
+    start = (await store.list(prefix)).revision
+    async with store.watch(prefix, after=start) as changes:
+        watched = store._session._member
+        await store._session.rotate(watched)
+        await store._session.rotate(watched)
+        assert store.peer[1] == int(cluster[1].endpoint.rpartition(":")[2])
+        revision = await store.put({prefix: b""}, lease=0)
+        assert (await anext(changes)).revision == revision
+        assert store._session._retired == {watched}
+    await store._session.rotate(store._session._member)
+    assert store._session._retired == set()
+
+
+async def test_cancelled_watch_ends_cleanly(store: EtcdStore, prefix: str) -> None:
+    start = (await store.list(prefix)).revision
+    before = asyncio.all_tasks()
+
+    async def watch() -> None:
+        async with store.watch(prefix, after=start) as changes:
+            async for _ in changes:
+                pass
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await anyio.sleep(0.1)
+        group.cancel_scope.cancel()
+    assert asyncio.all_tasks() == before
+    assert store._session._member.in_use is False
