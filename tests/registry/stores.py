@@ -106,6 +106,10 @@ class LocalHarness:
     async def kill_owner(self, lease: int) -> None:
         self._owners[lease].kill()
 
+    async def ended(self, lease: int) -> None:
+        """Return when a killed owner has ended."""
+        await self._owners[lease].wait()
+
     async def compact(self, revision: int) -> None:
         with contextlib.closing(Database(self.path)) as database:
             database.compact(revision)
