@@ -1,0 +1,80 @@
+"""From a URL to a registry; the stores are imported when one is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from meshkit.registry.layouts import DEFAULT_LAYOUT, DEFAULT_NAMESPACE, make_layout
+from meshkit.registry.registry import DEFAULT_TTL, Registry
+from meshkit.registry.static import StaticRegistry
+from meshkit.registry.store import Store
+
+if TYPE_CHECKING:
+    from meshkit.events import Emit
+    from meshkit.registry.url import RegistryURL
+    from meshkit.tasks import Supervisor
+
+__all__ = ["AnyRegistry", "open_registry"]
+
+AnyRegistry: TypeAlias = Registry | StaticRegistry
+
+
+def open_registry(
+    url: RegistryURL,
+    *,
+    namespace: str | None = None,
+    ttl: float | None = None,
+    emit: Emit,
+    supervisor: Supervisor,
+) -> AnyRegistry:
+    """The registry at `url`; no I/O here.
+
+    Args:
+        url: where it is; its parameters hold where no argument is given.
+        namespace: whose services; None: the URL's, else `default`.
+        ttl: of our lease in seconds; None: the URL's, else 15.
+        emit: receives the events.
+        supervisor: runs the tasks; open it before the first use, close it after the registry.
+
+    Raises:
+        ConfigError: something of the URL cannot be used.
+    """
+    namespace = namespace or url.params.get("namespace") or DEFAULT_NAMESPACE
+    if url.scheme == "static":
+        return StaticRegistry(url.services, name=str(url), namespace=namespace)
+    etcd = url.scheme in {"etcd", "etcds"}
+    layout = make_layout(url.params.get("layout", DEFAULT_LAYOUT), prefix=url.path if etcd else "")
+    return Registry(
+        _open_store(url),
+        layout,
+        namespace=namespace,
+        ttl=ttl or url.number("ttl") or DEFAULT_TTL,
+        emit=emit,
+        supervisor=supervisor,
+    )
+
+
+def _open_store(url: RegistryURL) -> Store:
+    if url.scheme == "memory":
+        from meshkit.registry.memory import MemoryStore
+
+        return MemoryStore.shared(f"memory://{url.path}")
+    if url.scheme == "local":
+        from meshkit.registry.local import LocalStore
+
+        return LocalStore(Path(url.path) if url.path else None)
+    from meshkit.registry.etcd import EtcdOptions, EtcdStore
+
+    return EtcdStore(
+        EtcdOptions(
+            endpoints=url.endpoints,
+            username=url.username,
+            password=url.password,
+            tls=url.tls,
+            cacert=url.params.get("cacert"),
+            cert=url.params.get("cert"),
+            key=url.params.get("key"),
+            timeout=url.number("timeout") or EtcdOptions().timeout,
+        )
+    )

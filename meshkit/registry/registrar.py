@@ -1,0 +1,208 @@
+"""Announces this process's endpoints: registrations come and go while one lease lives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn, final
+
+import anyio
+
+from meshkit.discovery import RegistrationState
+from meshkit.endpoint import Endpoint
+from meshkit.errors import ConfigError, MeshClosedError
+from meshkit.events import Emit, EndpointRegistered, EndpointWithdrawn, RegistrationPending
+from meshkit.registry.announcer import Announcer
+from meshkit.registry.layouts import Layout
+from meshkit.registry.lease import Lease
+from meshkit.registry.outage import Outage, loop_time
+from meshkit.registry.store import Store
+
+__all__ = ["Registrar", "Registration"]
+
+
+@final
+class Registration:
+    """The live fact that endpoints are announced; made by `Registrar.register`."""
+
+    __slots__ = ("_registrar", "announced", "endpoints", "entries", "refusal", "waited_for")
+
+    def __init__(
+        self, registrar: Registrar, endpoints: Sequence[Endpoint], entries: Mapping[str, bytes]
+    ) -> None:
+        self._registrar = registrar
+        self.endpoints = tuple(endpoints)
+        self.entries = entries
+        self.announced = False  # at least once
+        self.waited_for = True  # somebody is there to be told of a refusal
+        self.refusal: Exception | None = None
+
+    @property
+    def state(self) -> RegistrationState:
+        """How the announcement stands now."""
+        return self._registrar.state_of(self)
+
+    async def withdraw(self) -> bool:
+        """Leave the registry; True if it confirmed. Bounded, and never raises for a dead one."""
+        return await self._registrar.withdraw([self])
+
+    def __repr__(self) -> str:
+        addresses = ", ".join(f"{e.service}@{e.address}" for e in self.endpoints)
+        return f"<Registration {addresses}: {self.state}>"
+
+
+@final
+class Registrar:
+    """Announces endpoints under the one lease of this process; `run` has to run as a task.
+
+    Args:
+        store: where the endpoints are announced.
+        layout: how they are written.
+        namespace: under which they are written.
+        ttl: of the lease, in seconds.
+        outage: told of trouble and of its end.
+        register_timeout: how long `register` waits for the announcement, in seconds.
+        withdraw_timeout: how long `withdraw` waits for the confirmation, in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        layout: Layout,
+        *,
+        namespace: str,
+        ttl: float,
+        outage: Outage,
+        emit: Emit,
+        rng: random.Random,
+        clock: Callable[[], float] = loop_time,
+        register_timeout: float = 5.0,
+        withdraw_timeout: float = 2.0,
+    ) -> None:
+        self._store = store
+        self._layout = layout
+        self._namespace = namespace
+        self._emit = emit
+        self._clock = clock
+        self._register_timeout = register_timeout
+        self._withdraw_timeout = withdraw_timeout
+        self._registrations: list[Registration] = []
+        self._closed = False
+        self._announcer = Announcer(
+            store, self, ttl=ttl, outage=outage, emit=emit, rng=rng, clock=clock
+        )
+        self._ledger = self._announcer.ledger
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Host and port of the registry; None if it serves this machine only."""
+        return self._store.peer
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease as last confirmed; None while there is none."""
+        return self._announcer.lease
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """All that is, or is to be, announced."""
+        return tuple(self._registrations)
+
+    async def run(self) -> NoReturn:
+        """Keep announced what is registered, for ever; may be started again after an error."""
+        await self._announcer.run()
+
+    def state_of(self, registration: Registration) -> RegistrationState:
+        """How a registration stands now."""
+        if registration not in self._registrations:
+            return RegistrationState.WITHDRAWN
+        if self.lease is None or not self._ledger.has(registration.entries):
+            return RegistrationState.PENDING
+        if self._clock() >= self.lease.expires_at:
+            return RegistrationState.UNCONFIRMED
+        return RegistrationState.ANNOUNCED
+
+    async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
+        """Announce `endpoints`; returns when they stand, or `PENDING` after a bounded wait.
+
+        Raises:
+            ConfigError: they cannot be written, or this process announced one of them already.
+            RegistryAuthError: the registry refuses us.
+            MeshClosedError: the registrar was closed.
+        """
+        registration = self._enlist(endpoints)
+        try:
+            with anyio.move_on_after(self._register_timeout):
+                while registration.state is RegistrationState.PENDING:
+                    await self._announcer.turn.changed()
+        except BaseException:  # nobody will hold it, so nobody could withdraw it
+            self._drop([registration])
+            raise
+        registration.waited_for = False
+        if registration.refusal is not None:
+            raise registration.refusal
+        if registration.state is RegistrationState.PENDING:
+            services = tuple(dict.fromkeys(e.service for e in registration.endpoints))
+            self._emit(RegistrationPending(self._store.name, services, self._announcer.trouble))
+        return registration
+
+    async def withdraw(self, registrations: Sequence[Registration]) -> bool:
+        """Leave the registry with `registrations`; True if it confirmed within the bound."""
+        keys = {key for registration in registrations for key in registration.entries}
+        left = self._drop(registrations)
+        # Also for a caller who is being cancelled: whoever leaves without a word is dialled on.
+        with anyio.move_on_after(self._withdraw_timeout, shield=True):
+            while not keys.isdisjoint(self._ledger.surplus()):
+                await self._announcer.turn.changed()
+        confirmed = keys.isdisjoint(self._ledger.surplus())
+        for endpoint in (e for registration in left for e in registration.endpoints):
+            self._emit(EndpointWithdrawn(endpoint, self._store.name, confirmed))
+        return confirmed
+
+    async def close(self) -> bool:
+        """Withdraw everything, bounded; nothing can be registered afterwards."""
+        self._closed = True
+        return await self.withdraw(self.registrations)
+
+    # -- as the owner of the announced entries
+
+    def written(self, entries: Mapping[str, bytes], lease: Lease) -> None:
+        """Tell that registrations stand, for the first time or again."""
+        for registration in self.registrations:
+            if not registration.entries.keys().isdisjoint(entries):
+                again, registration.announced = registration.announced, True
+                for endpoint in registration.endpoints:
+                    self._emit(EndpointRegistered(endpoint, self._store.name, lease.id, again))
+
+    def refused(self, error: Exception) -> None:
+        """Take back what was never announced, and whose `register` can still say why."""
+        for registration in self.registrations:
+            if registration.waited_for and not registration.announced:
+                registration.refusal = error
+                self._drop([registration])
+
+    # -- within: no await in here
+
+    def _enlist(self, endpoints: Sequence[Endpoint]) -> Registration:
+        if self._closed:
+            raise MeshClosedError("the registry is closed")
+        if not endpoints:
+            raise ConfigError("there is no endpoint to register")
+        entries = dict(self._layout.encode(self._namespace, endpoint) for endpoint in endpoints)
+        taken = entries.keys() & self._ledger.wanted.keys()
+        if taken or len(entries) < len(endpoints):
+            raise ConfigError(f"announced twice by this process: {sorted(taken or entries)}")
+        registration = Registration(self, endpoints, entries)
+        self._registrations.append(registration)
+        self._ledger.want(entries)
+        self._announcer.turn.set(None)
+        return registration
+
+    def _drop(self, registrations: Sequence[Registration]) -> list[Registration]:
+        """Stop wanting `registrations`; returns those that were wanted until now."""
+        dropped = [r for r in registrations if r in self._registrations]
+        for registration in dropped:
+            self._registrations.remove(registration)
+            self._ledger.unwant(registration.entries)
+        self._announcer.turn.set(None)
+        return dropped

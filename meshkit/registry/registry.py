@@ -1,0 +1,243 @@
+"""A registry: endpoints are announced in it and watched in it. Both ports, over any `Store`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Final, final
+
+import anyio
+
+from meshkit.discovery import Watch
+from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.errors import ConfigError, MeshClosedError
+from meshkit.events import Emit
+from meshkit.registry.layouts import DEFAULT_NAMESPACE, Layout
+from meshkit.registry.outage import Outage, loop_time
+from meshkit.registry.registrar import Registrar, Registration
+from meshkit.registry.status import LeaseStatus, RegistryStatus, WatchStatus
+from meshkit.registry.store import Store
+from meshkit.registry.view import View
+from meshkit.registry.watcher import Watcher
+from meshkit.tasks import Job, Supervisor
+
+__all__ = ["DEFAULT_TTL", "Registry"]
+
+DEFAULT_TTL: Final = 15.0
+_MARGIN: Final = 5.0  # seconds beyond the TTL for which an endpoint missing from a re-list is held
+_END_TIMEOUT: Final = 2.0
+
+
+@final
+class Registry:
+    """Announces and watches endpoints in a store; implements `Resolver` and `Registrar`.
+
+    No I/O here: the supervisor starts one task per watched service with its first holder, and one
+    for all registrations with the first of them.
+
+    Args:
+        store: where the endpoints are.
+        layout: how they are written.
+        namespace: whose services these are.
+        ttl: of our lease, in seconds.
+        emit: receives the events.
+        supervisor: runs the tasks; open it before the first use, close it after this.
+        relist: after how many seconds (+-20 %) a watch lists again.
+
+    Raises:
+        ConfigError: the layout cannot have this namespace, or the ttl is no time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        layout: Layout,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        ttl: float = DEFAULT_TTL,
+        emit: Emit,
+        supervisor: Supervisor,
+        relist: float = 30.0,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = loop_time,
+    ) -> None:
+        if not ttl > 0:
+            raise ConfigError(f"ttl is seconds, a number above 0, got {ttl}")
+        self._root = layout.root(namespace)
+        self._store = store
+        self._layout = layout
+        self._namespace = namespace
+        self._hold = ttl + _MARGIN
+        self._relist = relist
+        self._emit = emit
+        self._supervisor = supervisor
+        self._rng = rng or random.Random()
+        self._clock = clock
+        self._outage = Outage(store.name, emit, clock)
+        self._watches: dict[str, _Shared] = {}
+        self._registrar_job: Job | None = None
+        self._closed = False
+        self._registrar = Registrar(
+            store,
+            layout,
+            namespace=namespace,
+            ttl=ttl,
+            outage=self._outage,
+            emit=emit,
+            rng=self._rng,
+            clock=clock,
+        )
+
+    @property
+    def name(self) -> str:
+        """Where this is, for people: a URL without secrets."""
+        return self._store.name
+
+    @property
+    def namespace(self) -> str:
+        """Whose services these are."""
+        return self._namespace
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Host and port of the registry; None if it serves this machine only."""
+        return self._store.peer
+
+    @contextmanager
+    def watch(self, service: str) -> Iterator[Watch]:
+        """Follow `service` for the length of the block; all holders share one watch.
+
+        Raises:
+            ConfigError: the name cannot be part of a key.
+            MeshClosedError: the registry was closed.
+        """
+        shared = self._watches.get(service)
+        if shared is None:
+            shared = self._watches[service] = self._start_watcher(service)
+        shared.holders += 1
+        try:
+            yield shared.watcher
+        finally:
+            shared.holders -= 1
+            if not shared.holders and self._watches.get(service) is shared:
+                del self._watches[service]
+                self._stop_watcher(shared)
+
+    async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
+        """Announce endpoints that are bound and serving; they stay until `withdraw`.
+
+        Returns when they stand, or after a bounded wait while the registry cannot be reached.
+
+        Raises:
+            ConfigError: the registry cannot take these endpoints.
+            RegistryAuthError: it refuses us.
+            MeshClosedError: the registry was closed.
+        """
+        if self._registrar_job is None and not self._closed:
+            self._registrar_job = self._supervisor.start(
+                "registrar", self._registrar.run, keep=True
+            )
+        return await self._registrar.register(endpoints)
+
+    async def endpoints(self, service: str) -> EndpointSet:
+        """The endpoints of `service` as they are listed now; a request, no watch.
+
+        Raises:
+            ConfigError: the name cannot be part of a key.
+            RegistryUnavailable: the registry cannot be reached.
+            RegistryAuthError: it refuses us.
+        """
+        listing = await self._store.list(self._layout.prefix(self._namespace, service))
+        view = View(
+            service,
+            lambda key, value: self._layout.decode(service, key, value),
+            hold=self._hold,
+            skip=lambda _key, _reason: None,
+        )
+        return view.relist(listing, self._clock())
+
+    async def services(self) -> tuple[str, ...]:
+        """The names of all services of the namespace, sorted; raises like `endpoints`."""
+        listing = await self._store.list(self._root)
+        names = {item.key.removeprefix(self._root).partition("/")[0] for item in listing.items}
+        return tuple(sorted(names))
+
+    def status(self) -> RegistryStatus:
+        """How the registry, our watches and our registrations stand now."""
+        since, lease, now = self._outage.since, self._registrar.lease, self._clock()
+        return RegistryStatus(
+            registry=self.name,
+            namespace=self._namespace,
+            connected=since is None,
+            outage=None if since is None else now - since,
+            reason=self._outage.reason,
+            watches=MappingProxyType(
+                {service: _status(shared.watcher) for service, shared in self._watches.items()}
+            ),
+            registrations=tuple(
+                (endpoint, registration.state)
+                for registration in self._registrar.registrations
+                for endpoint in registration.endpoints
+            ),
+            lease=lease and LeaseStatus(id=lease.id, left=lease.expires_at - now),
+        )
+
+    async def aclose(self) -> None:
+        """Withdraw everything, end all tasks, close the store; bounded, and twice is fine."""
+        self._closed = True
+        await self._registrar.close()
+        jobs = [self._stop_watcher(shared) for shared in self._watches.values()]
+        self._watches.clear()
+        if self._registrar_job is not None:
+            jobs.append(self._registrar_job)
+        with anyio.move_on_after(_END_TIMEOUT, shield=True):
+            for job in jobs:
+                job.cancel()
+                await job.ended()
+        with anyio.move_on_after(_END_TIMEOUT, shield=True):
+            await self._store.aclose()
+
+    def _start_watcher(self, service: str) -> _Shared:
+        if self._closed:
+            raise MeshClosedError("the registry is closed")
+        watcher = Watcher(
+            self._store,
+            self._layout,
+            namespace=self._namespace,
+            service=service,
+            hold=self._hold,
+            relist=self._relist,
+            outage=self._outage,
+            emit=self._emit,
+            rng=self._rng,
+            clock=self._clock,
+        )
+        return _Shared(watcher, self._supervisor.start(f"watch {service}", watcher.run, keep=True))
+
+    def _stop_watcher(self, shared: _Shared) -> Job:
+        shared.job.cancel()
+        self._outage.leave(shared.watcher)
+        return shared.job
+
+
+@final
+class _Shared:
+    """A watcher, its task, and how many hold it."""
+
+    __slots__ = ("holders", "job", "watcher")
+
+    def __init__(self, watcher: Watcher, job: Job) -> None:
+        self.watcher = watcher
+        self.job = job
+        self.holders = 0
+
+
+def _status(watcher: Watcher) -> WatchStatus:
+    endpoints = watcher.latest.value.endpoints
+    return WatchStatus(
+        total=None if endpoints is None else len(endpoints),
+        unconfirmed=watcher.unconfirmed,
+        age=watcher.age(),
+    )

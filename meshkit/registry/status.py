@@ -1,0 +1,64 @@
+"""What a registry can say of itself, for people, metrics and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import final
+
+from meshkit.discovery import RegistrationState
+from meshkit.endpoint import Endpoint
+
+__all__ = ["LeaseStatus", "RegistryStatus", "WatchStatus"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchStatus:
+    """A watched service.
+
+    Attributes:
+        total: how many endpoints are known; None before the first answer.
+        unconfirmed: how many of them are held although the last list did not have them.
+        age: seconds since the registry last confirmed them; None before the first answer.
+    """
+
+    total: int | None
+    unconfirmed: int
+    age: float | None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseStatus:
+    """The lease of this process; `left` seconds of it are certain, below 0 it is in doubt."""
+
+    id: int
+    left: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryStatus:
+    """A registry as this process sees it now.
+
+    Attributes:
+        registry: where it is, without secrets.
+        namespace: whose services these are.
+        connected: False while a watcher or the registrar cannot follow it.
+        outage: seconds for which that has lasted; None while connected.
+        reason: the last error of the outage; None while connected.
+        watches: the watched services, by name.
+        registrations: what this process announces, and how each endpoint stands.
+        lease: under which it is announced; None without one.
+    """
+
+    registry: str
+    namespace: str
+    connected: bool = True
+    outage: float | None = None
+    reason: str | None = None
+    watches: Mapping[str, WatchStatus] = field(default_factory=lambda: MappingProxyType({}))
+    registrations: tuple[tuple[Endpoint, RegistrationState], ...] = ()
+    lease: LeaseStatus | None = None

@@ -1,0 +1,155 @@
+"""Keeps one service's endpoints current: list, then watch, and list again on every new stream.
+
+A stream that broke may have lost anything, so nothing is resumed: the list says what holds, the
+`View` decides what of it to believe. Streams are ended from time to time although they seem well:
+no watch can be trusted for ever, and whatever went wrong unseen heals with the next list.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final, NoReturn, final
+
+import anyio
+
+from meshkit.backoff import Backoff
+from meshkit.discovery import Resolution
+from meshkit.endpoint import EndpointSet
+from meshkit.errors import ConfigError, RegistryError, RegistryUnavailable
+from meshkit.events import Emit, EndpointsChanged, EntrySkipped
+from meshkit.latest import Latest
+from meshkit.registry.layouts import Layout
+from meshkit.registry.outage import Outage, bounded, loop_time
+from meshkit.registry.store import Compacted, Store
+from meshkit.registry.view import View
+
+__all__ = ["Watcher"]
+
+_BACKOFF: Final = Backoff(first=0.1, limit=1.0)  # etcd restarts in seconds; 5 s cost 4 s of news
+_PATIENCE: Final = 10.0  # seconds; stores are bounded themselves, this is the second belt
+_JITTER: Final = 0.2
+_SLACK: Final = 0.1  # seconds; a timer that fires a rounding error early would list for nothing
+
+
+@final
+class Watcher:
+    """One service's endpoints, as long as `run` runs; implements `discovery.Watch`.
+
+    Args:
+        store: where the endpoints are announced.
+        layout: how they are written.
+        namespace: under which they are written.
+        service: the service's name.
+        hold: seconds for which endpoints missing from a re-list are kept.
+        relist: after how many seconds (+-20 %) a stream is ended to list again.
+        outage: told of trouble and of its end.
+
+    Raises:
+        ConfigError: the names cannot be part of a key.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        layout: Layout,
+        *,
+        namespace: str,
+        service: str,
+        hold: float,
+        relist: float,
+        outage: Outage,
+        emit: Emit,
+        rng: random.Random,
+        clock: Callable[[], float] = loop_time,
+    ) -> None:
+        self.service = service
+        self.latest: Latest[Resolution] = Latest(Resolution())
+        self._store = store
+        self._prefix = layout.prefix(namespace, service)
+        self._relist = relist
+        self._outage = outage
+        self._emit = emit
+        self._rng = rng
+        self._clock = clock
+        self._confirmed_at: float | None = None
+        self._view = View(
+            service,
+            lambda key, value: layout.decode(service, key, value),
+            hold=hold,
+            skip=lambda key, reason: emit(EntrySkipped(service, key, reason)),
+        )
+
+    @property
+    def registry(self) -> str:
+        """Where the endpoints come from, for people."""
+        return self._store.name
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many endpoints are held although the last list did not have them."""
+        return self._view.unconfirmed
+
+    def age(self) -> float | None:
+        """Seconds since the registry last confirmed the set; None if it never has."""
+        return None if self._confirmed_at is None else self._clock() - self._confirmed_at
+
+    async def run(self) -> NoReturn:
+        """Follow the service, for ever."""
+        delays = _BACKOFF.delays(self._rng)
+        while True:
+            began = self._clock()
+            try:
+                await self._follow()
+                continue
+            except Compacted:
+                pass  # our revision is history: no trouble, the next list heals it
+            except (RegistryError, ConfigError) as error:
+                self._outage.begin(self, error)
+                self._publish(self.latest.value.endpoints, str(error))
+            if self._clock() - began > _BACKOFF.limit:
+                delays = _BACKOFF.delays(self._rng)
+            await anyio.sleep(next(delays))
+
+    async def _follow(self) -> None:
+        """List and watch until it is time to list again."""
+        asked_at = self._clock()
+        with bounded(_PATIENCE):
+            listing = await self._store.list(self._prefix)
+        self._adopt(self._view.relist(listing, self._clock()), asked_at)
+        with anyio.move_on_after(self._time_to_follow()) as stream:
+            async with self._store.watch(self._prefix, after=listing.revision) as batches:
+                self._recover()
+                async for batch in batches:
+                    now = self._clock()
+                    self._adopt(self._view.apply(batch, now), now)
+        if not stream.cancelled_caught:
+            raise RegistryUnavailable("the watch ended by itself")
+
+    def _time_to_follow(self) -> float:
+        """Seconds until the next list: its regular time, or when a held endpoint may go."""
+        period = self._relist * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        expiry = self._view.next_expiry
+        return period if expiry is None else min(period, expiry - self._clock() + _SLACK)
+
+    def _recover(self) -> None:
+        self._outage.end(self)
+        self._publish(self.latest.value.endpoints, None)
+
+    def _adopt(self, endpoints: EndpointSet, confirmed_at: float) -> None:
+        self._confirmed_at = confirmed_at
+        known = self.latest.value.endpoints
+        # Trouble ends with a stream, not with a list: a registry that refuses every watch is not
+        # followed, however often it can be listed.
+        self._publish(endpoints, self.latest.value.trouble)
+        if endpoints is not known and (known is not None or len(endpoints)):
+            self._emit(
+                EndpointsChanged(
+                    self.service, endpoints.revision, len(endpoints), endpoints.since(known)
+                )
+            )
+
+    def _publish(self, endpoints: EndpointSet | None, trouble: str | None) -> None:
+        resolution = Resolution(endpoints, trouble)
+        if resolution != self.latest.value:
+            self.latest.set(resolution)
