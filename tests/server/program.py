@@ -1,0 +1,108 @@
+"""A program with one server, for the tests that send it signals. Prints what happens to it.
+
+`python -m tests.server.program MODE`, with MODE one of
+    plain   asyncio.run and serve_forever
+    slow    the same with a grace of 30 seconds
+    uvloop  the same on uvloop
+    hosted  a host has handlers of its own, as uvicorn does
+    thread  the server runs in another thread
+"""
+
+import asyncio
+import signal
+import sys
+import threading
+
+from meshkit.server import Quiet, Server, ServerOptions
+from tests.server.fakes import FakeRegistrar
+from tests.server.ring import Ring
+
+
+class Printed:
+    """A journal that is printed as it is written."""
+
+    def append(self, word):
+        print(word, flush=True)
+
+    def emit(self, event):
+        self.append(event.name)
+
+
+class TellingRing(Ring):
+    async def One(self, request, context):
+        print("called", flush=True)
+        return await super().One(request, context)
+
+
+def owners():
+    names = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        handler = signal.getsignal(number)
+        names.append(getattr(handler, "__qualname__", None) or type(handler).__name__)
+    return " ".join(names)
+
+
+async def serve(grace, host_asked=None):
+    journal = Printed()
+    options = ServerOptions(quiet=Quiet(at_least=0.2, window=0.1), grace=grace)
+    server = Server({"ring": TellingRing()}, FakeRegistrar(journal), options, journal.emit)
+    print("before", owners(), flush=True)
+    async with server:
+        if host_asked is not None:
+            forever = asyncio.create_task(server.serve_forever())
+            await asyncio.sleep(0)
+            print("during", owners(), flush=True)
+            print("at", server.address, flush=True)
+            await host_asked.wait()
+            await server.drain()
+            await forever
+        else:
+            asyncio.get_running_loop().call_soon(lambda: print("during", owners(), flush=True))
+            asyncio.get_running_loop().call_soon(lambda: print("at", server.address, flush=True))
+            await server.serve_forever()
+            print("asked", flush=True)
+    print("after", owners(), flush=True)
+
+
+async def hosted():
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Host:
+        def handle_exit(self, number, frame):
+            loop.call_soon_threadsafe(asked.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, Host().handle_exit)
+    await serve(5.0, asked)
+
+
+def in_a_thread():
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    loop = asyncio.new_event_loop()
+    told = asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=[serve(5.0, told)])
+    thread.start()
+    asked.wait()
+    loop.call_soon_threadsafe(told.set)
+    thread.join()
+    loop.close()
+
+
+def main(mode):
+    if mode == "hosted":
+        asyncio.run(hosted())
+    elif mode == "thread":
+        in_a_thread()
+    elif mode == "uvloop":
+        import uvloop
+
+        uvloop.run(serve(5.0))
+    else:
+        asyncio.run(serve(30.0 if mode == "slow" else 5.0))
+    print("end", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
