@@ -1,0 +1,76 @@
+"""Service registration, discovery and per-call load balancing for asyncio gRPC programs."""
+
+from meshkit.balancer import Counts, Node, Picker, PickerFactory, PowerOfTwo, Readiness, RoundRobin
+from meshkit.client import Channel, ChannelOptions, ChannelStatus, ConnectionOptions, EndpointStatus
+from meshkit.discovery import (
+    Registrar,
+    Registration,
+    RegistrationState,
+    Resolution,
+    Resolver,
+    Watch,
+)
+from meshkit.endpoint import Delta, Endpoint, EndpointSet, State
+from meshkit.errors import (
+    ConfigError,
+    MeshClosedError,
+    MeshError,
+    RegistryAuthError,
+    RegistryError,
+    RegistryUnavailable,
+)
+from meshkit.events import Event, Hook
+from meshkit.mesh import Mesh
+from meshkit.running import MeshStatus
+from meshkit.server import Draining, Phase, Quiet, Server, ServerOptions, draining
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022 -- grouped by what it is for
+    # the door
+    "Mesh",
+    "MeshStatus",
+    # values
+    "Delta",
+    "Endpoint",
+    "EndpointSet",
+    "State",
+    # servers
+    "Draining",
+    "Phase",
+    "Quiet",
+    "Server",
+    "ServerOptions",
+    "draining",
+    # clients
+    "Channel",
+    "ChannelOptions",
+    "ChannelStatus",
+    "ConnectionOptions",
+    "EndpointStatus",
+    # balancing policies
+    "Counts",
+    "Node",
+    "Picker",
+    "PickerFactory",
+    "PowerOfTwo",
+    "Readiness",
+    "RoundRobin",
+    # the two ports
+    "Registrar",
+    "Registration",
+    "RegistrationState",
+    "Resolution",
+    "Resolver",
+    "Watch",
+    # events
+    "Event",
+    "Hook",
+    # errors
+    "ConfigError",
+    "MeshClosedError",
+    "MeshError",
+    "RegistryAuthError",
+    "RegistryError",
+    "RegistryUnavailable",
+]

@@ -1,8 +1,18 @@
 """The server room: gRPC servers that join the mesh and leave it without dropping a call."""
 
+from meshkit.server.address import find_place
 from meshkit.server.calls import Draining, Quiet, draining
-from meshkit.server.options import ServerOptions
+from meshkit.server.options import ServerKeywords, ServerOptions
 from meshkit.server.phase import Phase
 from meshkit.server.server import Server
 
-__all__ = ["Draining", "Phase", "Quiet", "Server", "ServerOptions", "draining"]
+__all__ = [
+    "Draining",
+    "Phase",
+    "Quiet",
+    "Server",
+    "ServerKeywords",
+    "ServerOptions",
+    "draining",
+    "find_place",
+]

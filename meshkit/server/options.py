@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, TypedDict, final
 
 import grpc
 
@@ -12,7 +12,7 @@ from meshkit.endpoint import DEFAULT_WEIGHT
 from meshkit.errors import ConfigError
 from meshkit.server.calls import Quiet
 
-__all__ = ["ServerOptions"]
+__all__ = ["ServerKeywords", "ServerOptions"]
 
 
 @final
@@ -69,3 +69,24 @@ class ServerOptions:
     def longest_drain(self) -> float:
         """Seconds after which every wait of a drain has ended."""
         return self.leave_timeout + self.quiet.at_most + self.grace
+
+
+class ServerKeywords(TypedDict, total=False):
+    """The fields of `ServerOptions` as keyword arguments of `Mesh.serve`."""
+
+    host: str | None
+    port: int
+    advertise: str | None
+    weight: int
+    zone: str
+    version: str
+    metadata: Mapping[str, str]
+    grace: float
+    leave_timeout: float
+    quiet: Quiet
+    reflection: bool
+    interceptors: Sequence[grpc.aio.ServerInterceptor]
+    options: Sequence[tuple[str, Any]]
+    credentials: grpc.ServerCredentials | None
+    max_concurrent_rpcs: int | None
+    compression: grpc.Compression | None

@@ -28,6 +28,8 @@ from meshkit.server.signals import Signals
 __all__ = ["Server"]
 
 _AT_ONCE: Final = Quiet(at_least=0, window=0, at_most=0)
+# Seconds between pings that clients may send; `build` lets them come as often as every second.
+_PINGS: Final = 5.0
 # A signal to a process group often comes once more, forwarded by the parent (uv run, npm).
 _ECHO: Final = 0.5
 
@@ -292,6 +294,7 @@ def _endpoints(
             weight=options.weight,
             zone=options.zone,
             version=options.version,
+            keepalive=_PINGS,
             metadata=options.metadata,
         )
         for service in services

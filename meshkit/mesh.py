@@ -1,0 +1,350 @@
+"""The mesh: opens a registry by URL, hands out servers and channels.
+
+The only room that knows all of them; clients, servers and registries meet here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self, Unpack, final, overload
+
+import anyio
+import grpc
+
+from meshkit.balancer import PickerFactory
+from meshkit.client import Channel, ChannelOptions, ConnectionOptions
+from meshkit.config import Settings
+from meshkit.discovery import Registration, Watch
+from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, EndpointSet
+from meshkit.errors import ConfigError, MeshClosedError
+from meshkit.events import ConfigResolved, Hook, emit_to
+from meshkit.observability.logs import log_event
+from meshkit.opening import Opening
+from meshkit.running import MeshStatus, Running, refuse_after_fork
+from meshkit.server import Server, ServerKeywords, ServerOptions, find_place
+
+__all__ = ["Mesh"]
+
+
+@final
+class Mesh:
+    """Servers and channels over one registry.
+
+    Does no I/O until it is used, belongs to the loop it is first used on, and may be used again
+    after it was closed. `async with Mesh() as mesh` closes it; `aclose` does from anywhere.
+    """
+
+    def __init__(
+        self,
+        registry: str | None = None,
+        /,
+        *,
+        namespace: str | None = None,
+        ttl: float | None = None,
+        layout: str | None = None,
+        advertise: str | None = None,
+        hooks: Sequence[Hook] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Describe a mesh; see `meshkit.config` for where what is not given comes from.
+
+        Args:
+            registry: URL, `etcd://10.0.0.1:2379`; by default `MESHKIT_REGISTRY`, else `local://`.
+            namespace: keeps several meshes apart in one registry.
+            ttl: seconds after which a dead server's registration ends.
+            layout: how endpoints are written: `meshkit` or `etcd3_naming`.
+            advertise: address (`host` or `host:port`) that servers announce.
+            hooks: functions that are called with each event.
+            environ: the environment to read.
+
+        Raises:
+            ConfigError: a setting cannot be used.
+        """
+        self._settings = Settings.resolve(
+            registry,
+            namespace=namespace,
+            ttl=ttl,
+            layout=layout,
+            advertise=advertise,
+            environ=environ,
+        )
+        self._emit = emit_to((log_event, *hooks))
+        self._running: Running | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._running is None else "open"
+        return f"<Mesh {self._settings.registry} {self._settings.namespace!r} {state}>"
+
+    # ---- open and close
+
+    async def _open(self) -> Running:
+        running = self._running
+        if running is not None and running.pid != os.getpid():
+            refuse_after_fork()
+        if running is not None and running.loop is not asyncio.get_running_loop():
+            if not running.loop.is_closed():
+                raise MeshClosedError(
+                    "this Mesh is open on another event loop: close it there first, "
+                    "or make one for each loop"
+                )
+            running = None  # its loop ended without closing it, as test clients do
+        if running is None:
+            settings = self._settings
+            running = self._running = Running(settings, self._emit)
+            _OPEN.add(self)
+            where, sources = str(settings.registry), dict(settings.sources)
+            self._emit(ConfigResolved(where, settings.namespace, sources))
+            await running.open()
+        await running.opened()
+        return running
+
+    async def aclose(self) -> None:
+        """Drain the servers, close the channels, leave the registry; twice is fine."""
+        running, self._running = self._running, None
+        _OPEN.discard(self)
+        if running is not None and running.pid == os.getpid() and not running.loop.is_closed():
+            await running.opened()
+            await running.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[dict[str, Any]]:
+        """For FastAPI and Starlette: `lifespan=mesh.lifespan`; also gives `request.state.mesh`."""
+        del app
+        async with self:
+            yield {"mesh": self}
+
+    async def cleanup_ctx(self, app: object) -> AsyncIterator[None]:
+        """For aiohttp: `app.cleanup_ctx.append(mesh.cleanup_ctx)`."""
+        del app
+        async with self:
+            yield
+
+    # ---- clients
+
+    def channel(
+        self,
+        service: str,
+        /,
+        *,
+        policy: str | PickerFactory = "p2c",
+        credentials: grpc.ChannelCredentials | None = None,
+        interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+        compression: grpc.Compression | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+        warm_up: float = 1.0,
+    ) -> Opening[Channel]:
+        """A channel to all endpoints of `service`, for stock generated stubs.
+
+        `await mesh.channel("x")` keeps it until the mesh closes; `async with mesh.channel("x")`
+        until the last such block ends. All uses with equal options share one channel.
+
+        Opening waits until the first endpoints are connected, `warm_up` seconds at most, and never
+        fails because the registry or the servers are down: calls do, or wait.
+
+        Args:
+            service: the name the servers registered.
+            policy: `"p2c"`, `"round_robin"`, or a function from a `random.Random` to a picker.
+            credentials: for TLS to the servers; the certificate must name the service.
+            interceptors: of the calls; each call's endpoint is picked before they see it.
+            compression: default compression of the calls.
+            options: gRPC channel arguments, stronger than meshkit's.
+            warm_up: seconds.
+        """
+        wanted = ChannelOptions(
+            policy=policy,
+            warm_up=warm_up,
+            connection=ConnectionOptions(
+                credentials=credentials,
+                interceptors=tuple(interceptors),
+                compression=compression,
+                options=tuple(options),
+            ),
+        )
+        return Opening(
+            lambda: self._keep_channel(service, wanted),
+            lambda: self._borrow_channel(service, wanted),
+        )
+
+    async def _keep_channel(self, service: str, options: ChannelOptions) -> Channel:
+        return await (await self._open()).keep_channel(service, options)
+
+    @asynccontextmanager
+    async def _borrow_channel(
+        self, service: str, options: ChannelOptions
+    ) -> AsyncIterator[Channel]:
+        running = await self._open()
+        async with running.borrow_channel(service, options) as channel:
+            yield channel
+
+    async def endpoints(self, service: str, /) -> EndpointSet:
+        """The endpoints of `service`, asked of the registry now.
+
+        Raises:
+            RegistryError: it could not be asked.
+        """
+        return await (await self._open()).registry.endpoints(service)
+
+    @asynccontextmanager
+    async def watch(self, service: str, /) -> AsyncIterator[AsyncIterator[EndpointSet]]:
+        """The endpoints of `service` for the length of a block, a new set after each change.
+
+        `async with mesh.watch("x") as sets: async for endpoints in sets: ...`; a reader that is
+        slow gets the newest set only. `new.since(old)` tells what changed.
+        """
+        running = await self._open()
+        with running.registry.watch(service) as watch:
+            async with aclosing(_sets(watch)) as sets:
+                yield sets
+
+    def status(self) -> MeshStatus | None:
+        """What this mesh is doing; None while it is closed."""
+        return None if self._running is None else self._running.status()
+
+    # ---- servers
+
+    @overload
+    def serve(
+        self, service: str, servicer: object, /, **keywords: Unpack[ServerKeywords]
+    ) -> AbstractAsyncContextManager[Server]: ...
+
+    @overload
+    def serve(
+        self, services: Mapping[str, object], /, **keywords: Unpack[ServerKeywords]
+    ) -> AbstractAsyncContextManager[Server]: ...
+
+    def serve(
+        self,
+        services: str | Mapping[str, object],
+        servicer: object = None,
+        /,
+        **keywords: Unpack[ServerKeywords],
+    ) -> AbstractAsyncContextManager[Server]:
+        """A server for the length of a block: bound, healthy, registered; drained at its end.
+
+        `mesh.serve("hello_service", Greeter(), port=50001)`, or several on one port:
+        `mesh.serve({"hello_service": Greeter(), "echo_service": Echo()})`.
+
+        Args:
+            services: the name to register, or servicers by name.
+            servicer: an instance of a generated `...Servicer` class's subclass.
+            keywords: the fields of `ServerOptions`.
+
+        Raises:
+            ConfigError: (on entering) a servicer, address, port or option cannot be used.
+            RegistryAuthError: (on entering) the registry refuses us.
+        """
+        by_name = {services: servicer} if isinstance(services, str) else dict(services)
+        return self._serve(by_name, ServerOptions(**keywords))
+
+    @asynccontextmanager
+    async def _serve(
+        self, services: Mapping[str, object], options: ServerOptions
+    ) -> AsyncIterator[Server]:
+        running = await self._open()
+        server = Server(
+            services,
+            running.registry,
+            options,
+            self._emit,
+            environment_address=self._settings.advertise,
+            allow_remote=not self._settings.is_implicit,
+        )
+        async with server:
+            running.servers.add(server)
+            try:
+                yield server
+            finally:
+                running.servers.discard(server)
+
+    @asynccontextmanager
+    async def register(
+        self,
+        service: str,
+        address: str,
+        /,
+        *,
+        weight: int = DEFAULT_WEIGHT,
+        zone: str = "",
+        version: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Registration]:
+        """Announce a server that you run yourself, for the length of a block.
+
+        Enter the block when it serves; after the block, keep it serving for about a second (until
+        clients have noticed) and then stop it.
+
+        Args:
+            service: the name to register.
+            address: `host:port` that clients dial.
+            weight: share of the calls relative to other endpoints; 0 takes none.
+            zone: where it runs.
+            version: of the program.
+            metadata: free labels.
+
+        Raises:
+            ConfigError: the address could not be dialled by those who find it.
+            RegistryAuthError: the registry refuses us.
+        """
+        running = await self._open()
+        place = await find_place(
+            running.registry.peer,
+            advertise=address,
+            allow_remote=not self._settings.is_implicit,
+        )
+        if place.advertise.port is None:
+            raise ConfigError(f"{address!r} has no port; write host:port")
+        endpoint = Endpoint(
+            service=service,
+            id=secrets.token_hex(6),
+            address=str(place.advertise),
+            weight=weight,
+            zone=zone,
+            version=version,
+            metadata=metadata or {},
+        )
+        registration = await running.registry.register([endpoint])
+        try:
+            yield registration
+        finally:
+            with anyio.move_on_after(_LEAVE, shield=True):
+                await registration.withdraw()
+
+
+async def _sets(watch: Watch) -> AsyncGenerator[EndpointSet, None]:
+    known: EndpointSet | None = None
+    async for resolution in watch.latest.values():
+        if resolution.endpoints is not None and resolution.endpoints is not known:
+            known = resolution.endpoints
+            yield known
+
+
+_LEAVE: Final = 5.0  # seconds; the withdrawal has a shorter bound of its own
+
+_OPEN: Final[weakref.WeakSet[Mesh]] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    for mesh in _OPEN:
+        if mesh._running is not None:  # noqa: SLF001 -- it is ourselves
+            mesh._running.disown()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_disown)
