@@ -40,8 +40,8 @@ class Owner(Protocol):
         """`entries` stand now, under `lease`."""
         ...
 
-    def refused(self, error: Exception) -> None:
-        """The store does not let us; entries may be taken back, or they are tried again."""
+    def refused(self, error: Exception) -> bool:
+        """The store does not let us; True if that was told to somebody, and entries taken back."""
         ...
 
 
@@ -162,9 +162,9 @@ class Announcer:
 
     def _fail(self, error: Exception) -> None:
         self.trouble = str(error)
-        if isinstance(error, RegistryAuthError | ConfigError):
-            self._owner.refused(error)
-        if self.ledger.wanted:
+        refused = isinstance(error, RegistryAuthError | ConfigError)
+        told = refused and self._owner.refused(error)
+        if self.ledger.wanted and not told:
             self._outage.begin(self, error)
         lease, now = self.lease, self._clock()
         if lease is not None and now >= lease.expires_at and not self._doubted:

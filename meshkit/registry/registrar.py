@@ -174,12 +174,12 @@ class Registrar:
                 for endpoint in registration.endpoints:
                     self._emit(EndpointRegistered(endpoint, self._store.name, lease.id, again))
 
-    def refused(self, error: Exception) -> None:
+    def refused(self, error: Exception) -> bool:
         """Take back what was never announced, and whose `register` can still say why."""
-        for registration in self.registrations:
-            if registration.waited_for and not registration.announced:
-                registration.refusal = error
-                self._drop([registration])
+        first = [r for r in self._registrations if r.waited_for and not r.announced]
+        for registration in first:
+            registration.refusal = error
+        return bool(self._drop(first))
 
     # -- within: no await in here
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 
 import anyio
@@ -11,9 +12,12 @@ import anyio
 from meshkit.endpoint import Endpoint
 from meshkit.errors import RegistryError, RegistryUnavailable
 from meshkit.events import Event
+from meshkit.registry.layouts import MeshkitLayout
 from meshkit.registry.memory import MemoryStore
 from meshkit.registry.outage import loop_time
+from meshkit.registry.registry import Registry
 from meshkit.registry.store import Batch, Grant, Listing
+from meshkit.tasks import Supervisor
 
 
 def down() -> RegistryError:
@@ -123,9 +127,53 @@ class Events(list[Event]):
     def of(self, *kinds: type[Event]) -> list[Event]:
         return [event for event in self if isinstance(event, kinds)]
 
-    def names(self) -> list[str]:
+    def words(self) -> list[str]:
         return [event.name for event in self]
 
 
 def endpoint(name: str, service: str = "hello", **fields) -> Endpoint:
     return Endpoint(service=service, id=name, address=f"{name}:50051", **fields)
+
+
+class Bench:
+    """A registry over a faulty store, its supervisor and all its events."""
+
+    def __init__(self) -> None:
+        self.store = FaultyStore()
+        self.events = Events()
+        self.supervisor = Supervisor(self.events.append)
+        self.registry = self.make()
+
+    def make(self, **options) -> Registry:
+        """Another registry, as of another process, on the same store."""
+        options = {"rng": random.Random(7), "layout": MeshkitLayout()} | options
+        return Registry(
+            options.pop("store", self.store),
+            emit=self.events.append,
+            supervisor=self.supervisor,
+            **options,
+        )
+
+    async def write(self, *names: str, service: str = "hello", lease: int = 0) -> None:
+        """Announce endpoints as somebody else."""
+        pairs = (MeshkitLayout().encode("default", endpoint(name, service)) for name in names)
+        await self.store.inner.put(dict(pairs), lease=lease)
+
+    async def erase(self, *names: str, service: str = "hello") -> None:
+        await self.store.inner.delete(key(name, service) for name in names)
+
+    async def erase_unseen(self, *names: str) -> None:
+        """Delete, and let no watch learn of it."""
+        await self.erase(*names)
+        self.store.break_watches()
+        self.store.inner.compact(10**9)
+
+
+def key(name: str, service: str = "hello") -> str:
+    return f"meshkit/default/{service}/{name}"
+
+
+def names(watch) -> list[str] | None:
+    """The known endpoints by name; None before the first answer."""
+    endpoints = watch.latest.value.endpoints
+    return None if endpoints is None else [e.id for e in endpoints]
