@@ -251,6 +251,7 @@ class EtcdProcess:
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on after `pause`."""

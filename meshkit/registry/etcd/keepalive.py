@@ -35,13 +35,13 @@ class KeepAlive:
             RegistryUnavailable: nobody answered; the lease may live or not.
         """
 
-        async def ping(member: Member) -> float:
+        async def ping(member: Member, left: float) -> float:
             async with self._turns:
-                return await self._ping(member, lease)
+                return await self._ping(member, lease, left)
 
         return await self._session.persist(ping)
 
-    async def _ping(self, member: Member, lease: int) -> float:
+    async def _ping(self, member: Member, lease: int, left: float) -> float:
         stream, self._stream = self._stream, None
         if stream is not None and stream.member is not member:
             await stream.aclose()
@@ -50,7 +50,7 @@ class KeepAlive:
             stream = member.open(_KEEP_ALIVE, await self._session.metadata(member))
         try:
             await stream.write(rpc.LeaseKeepAliveRequest(ID=lease))
-            answer = await stream.read(self._session.options.timeout)
+            answer = await stream.read(left)
             if answer is None:
                 raise RegistryUnavailable(f"etcd at {member.endpoint}: it answers no ping")
             self._stream = stream

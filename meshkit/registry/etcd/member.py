@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar, final
 
 import anyio
@@ -39,6 +40,7 @@ class Member:
         self._channel = channel
         self._users = 0
         self._retired = False
+        self._closed = False
 
     @property
     def in_use(self) -> bool:
@@ -63,7 +65,16 @@ class Member:
 
     async def close(self) -> None:
         """Close at once, under whoever still uses it; twice is fine."""
-        await self._channel.close()
+        if self._closed:
+            return
+        self._closed = True
+        # A cancelled request ends in gRPC's own threads, some time after its task. One that has no
+        # time at all never leaves this process and comes back by the same way: after those.
+        try:
+            with anyio.move_on_after(_PATIENCE, shield=True), suppress(grpc.aio.AioRpcError):
+                await _settled(self.kv.Range(rpc.RangeRequest(key=b"-"), timeout=0))
+        finally:
+            await self._channel.close()
 
     async def call(self, method: Rpc, request: object, metadata: Metadata, timeout: float) -> Any:
         """One request and its answer, in at most `timeout` seconds.
@@ -130,8 +141,10 @@ class Stream:
             # The reader has to be gone before the channel is: else the socket leaks (grpc#42125).
             with anyio.move_on_after(_PATIENCE, shield=True):
                 if self._reading is not None:
-                    await _abandon(self._reading)
+                    await asyncio.wait({self._reading})
                 await _settled(self._call.code())
+            if self._reading is not None:
+                await _abandon(self._reading)
         finally:
             await self.member.leave()
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 import anyio
 import grpc
@@ -21,6 +21,7 @@ from meshkit.registry.etcd.options import EtcdOptions
 __all__ = ["Session"]
 
 T = TypeVar("T")
+Attempt: TypeAlias = Callable[[Member, float], Awaitable[T]]
 
 _AUTHENTICATE: Final[Rpc] = attrgetter("auth.Authenticate")
 
@@ -41,6 +42,9 @@ _CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 
 _HAS_LEADER: Final = ("hasleader", "true")
 """Lets a member that lost its cluster refuse at once, and end its streams (etcd API reference)."""
+
+_MARGIN: Final = 0.1
+"""Seconds."""
 
 
 @final
@@ -71,21 +75,24 @@ class Session:
             RegistryError: as the last member tried said.
         """
 
-        async def ask(member: Member) -> Any:
+        async def ask(member: Member, left: float) -> Any:
             metadata = await self.metadata(member)
             try:
-                return await member.call(method, request, metadata, self.options.timeout)
+                return await member.call(method, request, metadata, left)
             except TokenRefused:
                 if self.options.username is None:
                     raise
                 self._forget(metadata)
                 metadata = await self.metadata(member)
-                return await member.call(method, request, metadata, self.options.timeout)
+                return await member.call(method, request, metadata, left)
 
         return await self.persist(ask)
 
-    async def persist(self, attempt: Callable[[Member], Awaitable[T]]) -> T:
+    async def persist(self, attempt: Attempt[T]) -> T:
         """`attempt` with the member in use, and while it is unavailable with the next ones.
+
+        It is told how many seconds are left. gRPC's own deadlines leave less behind than a
+        cancellation does, so they come first; the scope here is for whatever outlasts them.
 
         All together take at most `timeout` seconds. Each member gets a try, a single one two: its
         connection may have died of old age.
@@ -104,12 +111,13 @@ class Session:
                     raise
         return await self._attempt(attempt, deadline)
 
-    async def _attempt(self, attempt: Callable[[Member], Awaitable[T]], deadline: float) -> T:
+    async def _attempt(self, attempt: Attempt[T], deadline: float) -> T:
         member = self._current()
         member.enter()
+        left = max(0.0, deadline - anyio.current_time())
         try:
-            with anyio.fail_after(deadline - anyio.current_time()):
-                return await attempt(member)
+            with anyio.fail_after(left + _MARGIN):
+                return await attempt(member, left)
         except RegistryUnavailable:
             await self.rotate(member)
             raise

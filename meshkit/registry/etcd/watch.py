@@ -68,8 +68,8 @@ class _Opening:
             )
         )
 
-    async def attempt(self, member: Member) -> Stream:
-        """A stream on which the watch was created.
+    async def attempt(self, member: Member, left: float) -> Stream:
+        """A stream on which the watch was created, within the `left` seconds.
 
         Raises:
             RegistryAuthError: we may not watch this.
@@ -80,7 +80,7 @@ class _Opening:
             stream = member.open(_WATCH, await self._session.metadata(member))
             stack.push_async_callback(stream.aclose)
             await stream.write(self._request)
-            answer = await stream.read(self._session.options.timeout)
+            answer = await stream.read(left)
             self._check(answer, member.endpoint)
             stack.pop_all()
         return stream

@@ -1,6 +1,7 @@
 """Cancel scopes, foreign cancels, and what is left afterwards."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import anyio
@@ -72,13 +73,23 @@ async def test_close_under_requests_is_unavailable_not_cancelled(
 
 
 def connections(cluster: list[EtcdProcess]) -> int:
-    """Established connections to the members' client ports; only this process has any."""
+    """Connections of this process to the members' client ports."""
     ports = {int(member.endpoint.rpartition(":")[2]) for member in cluster}
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[3] == "01" and int(row[2].rpartition(":")[2], 16) in ports for row in rows)
+    ours = set()
+    for file in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            ours.add(str(file.readlink()))
+    tables = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+    rows = [row.split() for row in tables.splitlines() if ":" in row]
+    return sum(
+        row[2] != "rem_address"
+        and int(row[2].rpartition(":")[2], 16) in ports
+        and f"socket:[{row[9]}]" in ours
+        for row in rows
+    )
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
+@pytest.mark.skipif(not Path("/proc/net/tcp6").exists(), reason="needs /proc")
 async def test_close_leaves_no_task_and_no_connection(
     cluster: list[EtcdProcess], make_store, prefix: str
 ) -> None:
