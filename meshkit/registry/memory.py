@@ -164,7 +164,6 @@ class MemoryStore:
         async with self._turn() as contents:
             lease = next(self._ids)
             contents.leases[lease] = _Lease(ttl, self._clock() + ttl)
-            self._ring()  # it may be the next to expire
             return Grant(lease, ttl)
 
     async def renew(self, lease: int) -> float:
