@@ -1,0 +1,37 @@
+"""make bench: what meshkit costs, as ratios measured in one interleaved run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+
+import grpc
+
+from benchmarks.calls import compare_calls
+from benchmarks.servers import servers
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--servers", type=int, default=3)
+    flags.add_argument("--rounds", type=int, default=12, help="slices per variant")
+    flags.add_argument("--seconds", type=float, default=0.5, help="length of a slice")
+    given = flags.parse_args()
+
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    ours, theirs = {cores[0]}, set(cores[1:]) or {cores[0]}
+    with servers(given.servers, theirs) as (kind, ports):
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, ours)  # after the servers, or they would inherit it
+        print(
+            f"Python {platform.python_version()}, grpcio {grpc.__version__}; "
+            f"servers: {given.servers} x {kind}; client on core {sorted(ours)}, "
+            f"servers on {sorted(theirs)}"
+        )
+        asyncio.run(compare_calls(ports, rounds=given.rounds, seconds=given.seconds))
+
+
+if __name__ == "__main__":
+    main()
