@@ -52,8 +52,8 @@ async def _compare(
 ) -> dict[str, list[Slice]]:
     """Ratios to `base`: each slice against the base slices right before and after it."""
     ratios: dict[str, list[Slice]] = {name: [] for name in variants if name != base}
-    for name in variants:  # warm
-        await _slice(variants[name], concurrency, seconds / 2)
+    for call in variants.values():  # warm
+        await _slice(call, concurrency, seconds / 2)
     before = await _slice(variants[base], concurrency, seconds)
     for _ in range(rounds):
         for name in random.sample(list(ratios), len(ratios)):
@@ -87,9 +87,8 @@ async def _table(variants: dict[str, Call], *, rounds: int, seconds: float) -> N
         [absolute] = found.pop(base)
         for name, slices in found.items():
             _print(name, concurrency, slices)
-        print(
-            f"{'':33}  ({base}: {absolute.rate:.0f} calls/s, {absolute.cpu * 1e6:.0f} us of CPU each)"
-        )
+        rate, cpu = f"{absolute.rate:.0f} calls/s", f"{absolute.cpu * 1e6:.0f} us of CPU each"
+        print(f"{'':33}  ({base}: {rate}, {cpu})")
 
 
 async def compare_calls(ports: Sequence[int], *, rounds: int, seconds: float) -> None:
