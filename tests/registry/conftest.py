@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 
 from meshkit.registry.store import Store
-from tests.registry.stores import OPENERS, Harness
+from tests.registry.stores import EtcdHarness, Harness, LocalHarness, MemoryHarness
 
 
-@pytest.fixture(params=[pytest.param(kind, id=kind) for kind in OPENERS])
+@pytest.fixture(params=["memory", "local", pytest.param("etcd", marks=pytest.mark.etcd)])
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    async with OPENERS[request.param](tmp_path) as opened:
-        yield opened
+    match request.param:
+        case "memory":
+            yield MemoryHarness()
+        case "local":
+            async with contextlib.AsyncExitStack() as owners:
+                yield LocalHarness(tmp_path / "registry.db", owners)
+        case "etcd":
+            yield await EtcdHarness.emptied(request.getfixturevalue("etcd"))
 
 
 @pytest.fixture

@@ -1,24 +1,23 @@
-"""One harness per kind of store, so that one contract runs against all of them.
-
-A new kind: a class with these methods, and its line in `OPENERS`.
-"""
+"""One harness per kind of store, so that one contract runs against all of them."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import anyio.abc
+from aetcd import rpc
 
+from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.registry.local import LocalStore
 from meshkit.registry.local.database import Database
 from meshkit.registry.memory import MemoryStore
 from meshkit.registry.store import Store
+from meshkit.testing.etcd import EtcdProcess
 
 
 class Harness(Protocol):
@@ -115,6 +114,37 @@ class LocalHarness:
             database.compact(revision)
 
 
+class EtcdHarness:
+    """A running etcd, which others use too: emptied before, so that no old lease ends a key."""
+
+    def __init__(self, etcd: EtcdProcess) -> None:
+        self._options = EtcdOptions(endpoints=(etcd.endpoint,))
+
+    @classmethod
+    async def emptied(cls, etcd: EtcdProcess) -> EtcdHarness:
+        harness = cls(etcd)
+        everything = rpc.DeleteRangeRequest(key=b"\0", range_end=b"\0")
+        await harness._call(lambda member: member.kv.DeleteRange, everything)
+        return harness
+
+    def client(self) -> Store:
+        return EtcdStore(self._options)
+
+    async def doomed_lease(self) -> int:
+        async with contextlib.aclosing(EtcdStore(self._options)) as owner:
+            return (await owner.grant(2.0)).lease
+
+    async def kill_owner(self, lease: int) -> None:
+        """It is dead already, and nobody renews."""
+
+    async def compact(self, revision: int) -> None:
+        await self._call(lambda member: member.kv.Compact, rpc.CompactionRequest(revision=revision))
+
+    async def _call(self, method: Any, request: Any) -> None:
+        async with contextlib.aclosing(EtcdStore(self._options)) as client:
+            await client._session.call(method, request)
+
+
 @contextlib.asynccontextmanager
 async def python(program: str, *arguments: object) -> AsyncIterator[anyio.abc.Process]:
     """A Python process for the length of the block."""
@@ -125,20 +155,3 @@ async def python(program: str, *arguments: object) -> AsyncIterator[anyio.abc.Pr
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-
-
-@contextlib.asynccontextmanager
-async def open_memory(tmp_path: Path) -> AsyncIterator[Harness]:
-    yield MemoryHarness()
-
-
-@contextlib.asynccontextmanager
-async def open_local(tmp_path: Path) -> AsyncIterator[Harness]:
-    async with contextlib.AsyncExitStack() as owners:
-        yield LocalHarness(tmp_path / "registry.db", owners)
-
-
-OPENERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Harness]]] = {
-    "memory": open_memory,
-    "local": open_local,
-}

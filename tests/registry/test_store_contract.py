@@ -116,11 +116,12 @@ async def test_each_write_is_one_revision_however_many_keys_it_has(store: Store)
     assert await contents(store, "a/") == {}
 
 
-async def test_deleting_what_is_not_there_is_no_error(store: Store) -> None:
-    await store.put({"a": b"x"}, lease=0)
-    await store.delete(["a", "b", "a"])
-    await store.delete(["a"])
-    assert await contents(store, "") == {}
+async def test_deleting_what_is_not_there_changes_nothing(store: Store) -> None:
+    after = await store.put({"a": b"x"}, lease=0)
+    assert await store.delete(["a", "b", "a"]) == after + 1
+    assert await store.delete(["a"]) == after + 1
+    async with store.watch("", after=after) as batches:
+        assert await take(batches, 1) == [Batch(after + 1, (KeyValue("a", None),))]
 
 
 async def test_a_prefix_is_exact(store: Store) -> None:
