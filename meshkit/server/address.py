@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ __all__ = ["Address", "Peer", "Place", "find_place"]
 
 Peer: TypeAlias = "tuple[str, int] | None"
 
+_ADDRESS: Final = re.compile(r"(\[(?P<v6>[^]]+)]|(?P<host>[^][\s:/]+))(:(?P<port>[0-9]{1,5}))?")
 # TEST-NET-1 (RFC 5737) is nobody's address: the way to it is the default route.
 _ANYWHERE: Final = ("192.0.2.1", 9)
 
@@ -34,15 +36,13 @@ class Address:
         Raises:
             ConfigError: it is none of these.
         """
-        host, port = text.strip(), ""
-        if host.startswith("["):
-            host, _, port = host[1:].partition("]")
-        elif host.count(":") == 1:
-            host, colon, port = host.partition(":")
-            port = colon + port
-        if not host or "/" in host or not (port == "" or _is_port(port)):
+        text = text.strip()
+        if _ip(text) is not None:
+            return cls(text)
+        match = _ADDRESS.fullmatch(text)
+        if match is None or not 0 < int(match["port"] or 1) < 1 << 16:
             raise ConfigError(f"{text!r} is not an address; write host, host:port or [v6]:port")
-        return cls(host, int(port[1:]) if port else None)
+        return cls(match["v6"] or match["host"], int(match["port"]) if match["port"] else None)
 
     def with_port(self, port: int) -> Address:
         """This address; with `port` if it had none."""
@@ -166,11 +166,6 @@ async def _routes(peer: tuple[str, int]) -> Sequence[tuple[str, str]]:
         except OSError:
             continue  # no route in this family
     return routes
-
-
-def _is_port(text: str) -> bool:
-    digits = text.removeprefix(":")
-    return text.startswith(":") and digits.isdecimal() and 0 < int(digits) < 1 << 16
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -1,8 +1,10 @@
 """Handlers of every kind that grpc.aio knows."""
 
 import asyncio
+import time
 
 import anyio
+import grpc
 
 import meshkit.server
 from tests.server.ring_pb2_grpc import RingServicer
@@ -22,8 +24,6 @@ class Ring(RingServicer):
             raise ValueError("planted")
         if request == b"abort":
             try:
-                import grpc
-
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "planted")
             finally:
                 await asyncio.sleep(0.3)
@@ -66,8 +66,10 @@ class ThreadRing(RingServicer):
     def Fan(self, request, context):
         leaving = meshkit.server.draining()
         yield b"first"
+        give_up = time.monotonic() + 5.0
         while not leaving.is_set():
-            threading_pause()
+            assert time.monotonic() < give_up, "never told"
+            time.sleep(0.01)
         yield b"last"
 
     def Sum(self, requests, context):
@@ -75,9 +77,3 @@ class ThreadRing(RingServicer):
 
     def Chat(self, requests, context):
         yield from requests
-
-
-def threading_pause():
-    import time
-
-    time.sleep(0.01)
