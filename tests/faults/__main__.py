@@ -1,0 +1,49 @@
+"""Run scenarios at full size, with one line for each run: python -m tests.faults all --runs 5."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from tests.faults.fleet import Size
+from tests.faults.outages import etcd_restart, etcd_stop, etcd_wipe
+from tests.faults.outcome import Outcome
+from tests.faults.scenarios import hung, kill, rolling, streams_cut
+
+SCENARIOS: Final[Mapping[str, tuple[Callable[[Size], Outcome], Size]]] = {
+    "rolling": (rolling, Size(seconds=3)),
+    "kill": (kill, Size()),
+    "etcd-stop": (etcd_stop, Size(seconds=60)),
+    "etcd-restart": (etcd_restart, Size()),
+    "etcd-wipe": (etcd_wipe, Size()),
+    "hung": (hung, Size(ttl=15, seconds=12)),
+    "streams-cut": (streams_cut, Size(servers=3, streams=6, stream_seconds=8, grace=2)),
+}
+
+
+def main() -> int:
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("scenario", choices=[*SCENARIOS, "all"])
+    flags.add_argument("--runs", type=int, default=1)
+    flags.add_argument("--seconds", type=float, help="how long lasts what is done")
+    flags.add_argument("--ttl", type=float, help="of all leases, in seconds")
+    given = flags.parse_args()
+    changes = {k: v for k in ("seconds", "ttl") if (v := getattr(given, k)) is not None}
+    chosen = SCENARIOS if given.scenario == "all" else [given.scenario]
+    failed = 0
+    for name in chosen:
+        scenario, size = SCENARIOS[name]
+        for _ in range(given.runs):
+            outcome = scenario(replace(size, **changes))
+            print(outcome.line(), flush=True)
+            failed += bool(outcome.problems)
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops what was started, as Ctrl-C
+    sys.exit(main())

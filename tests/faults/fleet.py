@@ -1,0 +1,165 @@
+"""The processes of one scenario: an etcd, servers and clients; nothing of it is left afterwards."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from meshkit.testing.etcd import EtcdProcess
+from tests.faults.journal import Call
+from tests.faults.program import Program, wait_until
+
+__all__ = ["Fleet", "Size"]
+
+_SERVICE: Final = "echo"
+_SETTLE: Final = 20.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How big a scenario is. Times are seconds.
+
+    Attributes:
+        servers: how many.
+        clients: how many processes.
+        rate: unary calls per second of each client.
+        streams: streams at a time of each client.
+        stream_seconds: how long one is.
+        deadline: of calls, beyond their work.
+        ttl: of all leases.
+        grace: of the servers.
+        seconds: how long lasts what the scenario does (an outage, a freeze).
+    """
+
+    servers: int = 5
+    clients: int = 2
+    rate: float = 100.0
+    streams: int = 2
+    stream_seconds: float = 3.0
+    deadline: float = 5.0
+    ttl: float = 5.0
+    grace: float = 30.0
+    seconds: float = 5.0
+
+
+class Fleet:
+    """The processes of one scenario, running for the length of a block."""
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        self.etcd = EtcdProcess()
+        self.servers: list[Program] = []
+        self.clients: list[Program] = []
+        self.programs: list[Program] = []  # all that ever ran
+        self._stack = ExitStack()
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            folder = tempfile.TemporaryDirectory(prefix="meshkit-faults-")
+            self._folder = Path(self._stack.enter_context(folder))
+            self._stack.enter_context(self.etcd)
+            self.servers = [self.start_server(f"s{i}") for i in range(self.size.servers)]
+            for server in self.servers:
+                server.wait_ready()
+            self.clients = [self._start_client(f"c{i}") for i in range(self.size.clients)]
+            for client in self.clients:
+                client.wait_ready()
+            wait_until("all clients know all servers", self.is_settled, _SETTLE)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    # ---- processes
+
+    def start_server(self, name: str, port: int = 0) -> Program:
+        """Another server, which is not ready yet."""
+        grace = f"{self.size.grace}"
+        return self._start(name, "server", "--port", f"{port}", "--grace", grace)
+
+    def replace(self, old: Program, port: int) -> Program:
+        """The successor of a server, which is not ready yet."""
+        new = self.start_server(f"{old.name}-new", port)
+        self.servers[self.servers.index(old)] = new
+        return new
+
+    def _start_client(self, name: str) -> Program:
+        size = self.size
+        return self._start(
+            *(name, "client"),
+            *("--rate", f"{size.rate}", "--deadline", f"{size.deadline}"),
+            *("--streams", f"{size.streams}", "--stream-seconds", f"{size.stream_seconds}"),
+        )
+
+    def _start(self, name: str, module: str, *flags: str) -> Program:
+        flags += ("--registry", self.etcd.url, "--ttl", f"{self.size.ttl}", "--service", _SERVICE)
+        program = Program(name, module, self._folder, *flags)
+        self._stack.callback(program.stop)
+        self.programs.append(program)
+        return program
+
+    def end_clients(self) -> None:
+        """Let the clients finish their calls and end."""
+        for client in self.clients:
+            client.send(signal.SIGTERM)
+        for client in self.clients:
+            if status := client.wait():
+                raise RuntimeError(f"{client.name} exited with {status}: {client.output}")
+
+    # ---- what is known of them
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, under load."""
+        time.sleep(seconds)
+
+    def names(self) -> set[str]:
+        """The servers that should be known."""
+        return {server.name for server in self.servers}
+
+    def is_settled(self) -> bool:
+        """Whether each client knows exactly the servers that there are."""
+        return all(known(client) == self.names() for client in self.clients)
+
+    def registered(self) -> set[str]:
+        """The servers in the registry, as etcd itself answers over HTTP now."""
+        start = f"meshkit/default/{_SERVICE}/".encode()
+        end = start[:-1] + b"0"  # the byte after "/"
+        body = {
+            "key": base64.b64encode(start).decode(),
+            "range_end": base64.b64encode(end).decode(),
+        }
+        url = f"http://{self.etcd.endpoint}/v3/kv/range"
+        with self._opener.open(url, json.dumps(body).encode(), timeout=2) as answer:
+            entries = json.load(answer).get("kvs", [])
+        values = [json.loads(base64.b64decode(entry["value"])) for entry in entries]
+        return {value["Metadata"]["labels"]["name"] for value in values}
+
+    def calls(self) -> list[Call]:
+        """All calls of all clients, in the order in which they began."""
+        calls = [call for client in self.clients for call in client.calls()]
+        return sorted(calls, key=lambda call: call.start)
+
+
+def known(client: Program) -> set[str]:
+    """The servers that a client knows now."""
+    names: set[str] = set()
+    for change in client.happenings("endpoints.changed"):
+        names -= set(change.fields["delta"]["removed"])
+        names |= set(change.fields["delta"]["added"])
+    return names

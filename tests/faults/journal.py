@@ -1,0 +1,115 @@
+"""What a process of a scenario writes down, and how it is read afterwards.
+
+Two files of JSON lines for each process: its events, and its calls. Each line is written at once,
+so that a killed process loses none. All times are of the machine's one monotonic clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from meshkit.endpoint import Delta, Endpoint
+from meshkit.events import Event
+
+__all__ = ["OK", "Call", "Happening", "Journal", "read_calls", "read_happenings"]
+
+OK: Final = "OK"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a client. `to`: the server it was sent to last, "" for none."""
+
+    kind: str
+    start: float
+    end: float
+    code: str
+    details: str
+    to: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happening:
+    """One event of a process."""
+
+    at: float
+    what: str
+    fields: dict[str, Any]
+
+
+class Journal:
+    """The two files of a process, for writing; a hook of its mesh."""
+
+    def __init__(self, stem: Path) -> None:
+        self._happenings = _events(stem).open("a", buffering=1)
+        self._calls = _calls(stem).open("a", buffering=1)
+
+    def __call__(self, event: Event) -> None:
+        self.note(event.name, **{f.name: getattr(event, f.name) for f in fields(event)})
+
+    def note(self, what: str, **about: Any) -> None:
+        """Write down what happens now."""
+        line = {"at": time.monotonic(), "what": what, "fields": about}
+        self._happenings.write(json.dumps(line, default=_plain) + "\n")
+
+    def record(self, call: Call) -> None:
+        """Write down how a call went."""
+        self._calls.write(json.dumps(dataclasses.asdict(call)) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._happenings.close()
+        self._calls.close()
+
+
+def name_of(endpoint: Endpoint) -> str:
+    """What the scenario calls the server of an endpoint."""
+    return endpoint.metadata["name"]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Endpoint):
+        return name_of(value)
+    if isinstance(value, Delta):
+        return {"added": value.added, "removed": value.removed}
+    return str(value)
+
+
+def _events(stem: Path) -> Path:
+    return stem.with_suffix(".events")
+
+
+def _calls(stem: Path) -> Path:
+    return stem.with_suffix(".calls")
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """All complete lines; the process may be writing the last one."""
+    if path.exists():
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def read_happenings(stem: Path) -> list[Happening]:
+    """The events of a process so far."""
+    return [Happening(**line) for line in _lines(_events(stem))]
+
+
+def read_calls(stem: Path) -> list[Call]:
+    """The calls of a process that have ended so far."""
+    return [Call(**line) for line in _lines(_calls(stem))]

@@ -1,0 +1,64 @@
+"""One server of a scenario: says back what it hears, and tells its journal what happens to it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+
+from meshkit import Mesh, draining
+from meshkit._proto.echo_pb2 import EchoReply, EchoRequest
+from meshkit._proto.echo_pb2_grpc import EchoServicer
+from tests.faults.journal import Journal
+from tests.faults.program import arguments, end_with_parent
+
+Context = grpc.aio.ServicerContext[EchoRequest, EchoReply]
+
+
+class Echo(EchoServicer):
+    def __init__(self, name: str, journal: Journal) -> None:
+        self._name = name
+        self._journal = journal
+
+    async def Unary(self, request: EchoRequest, context: Context) -> EchoReply:
+        await asyncio.sleep(request.delay)
+        return EchoReply(message=request.message, server_id=self._name)
+
+    async def ServerStream(
+        self, request: EchoRequest, context: Context
+    ) -> AsyncIterator[EchoReply]:
+        leaving, told = draining(), False
+        for _ in range(request.count):
+            await asyncio.sleep(request.delay)
+            if leaving.is_set() and not told:
+                told = True
+                self._journal.note("stream.told")
+            yield EchoReply(message=request.message, server_id=self._name)
+
+
+async def main(given: argparse.Namespace, journal: Journal) -> None:
+    async with (
+        Mesh(given.registry, ttl=given.ttl, hooks=[journal]) as mesh,
+        mesh.serve(
+            given.service,
+            Echo(given.name, journal),
+            port=given.port,
+            grace=given.grace,
+            metadata={"name": given.name},
+        ) as server,
+    ):
+        journal.note("ready", port=server.port)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    flags = arguments(__doc__)
+    flags.add_argument("--port", type=int, default=0)
+    flags.add_argument("--grace", type=float, default=30.0)
+    given = flags.parse_args()
+    end_with_parent()
+    with Journal(Path(given.journal)) as journal:
+        asyncio.run(main(given, journal))
