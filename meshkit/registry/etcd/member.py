@@ -101,9 +101,14 @@ class Stream:
 
     def __init__(self, member: Member, call: Any) -> None:
         self.member = member
-        self._call = call
+        self._call: Any | None = call
         self._reading: asyncio.Task[Any] | None = None
         member.enter()
+
+    def _open(self) -> Any:
+        if self._call is None:
+            raise RegistryUnavailable(f"etcd at {self.member.endpoint}: the stream was closed")
+        return self._call
 
     async def write(self, message: object) -> None:
         """Send a message.
@@ -112,7 +117,7 @@ class Stream:
             RegistryError: the stream has ended, for the reason given.
         """
         with mapped(self.member.endpoint):
-            await _settled(self._call.write(message))
+            await _settled(self._open().write(message))
 
     async def read(self, within: float) -> Any:
         """The next message, or None if none came for `within` seconds.
@@ -123,28 +128,37 @@ class Stream:
             RegistryError: the stream has ended, for the reason given.
         """
         if self._reading is None:
-            self._reading = asyncio.ensure_future(self._call.read())
-        await asyncio.wait({self._reading}, timeout=within)
-        if not self._reading.done():
+            self._reading = asyncio.ensure_future(self._open().read())
+        reading = self._reading
+        await asyncio.wait({reading}, timeout=within)
+        if not reading.done():
             return None
-        reading, self._reading = self._reading, None
+        self._reading = None
         with mapped(self.member.endpoint):
-            message = _outcome(reading)
+            try:
+                message = _outcome(reading)
+            finally:
+                del reading  # as in `_outcome`
         if message is grpc.aio.EOF:
             raise RegistryUnavailable(f"etcd at {self.member.endpoint}: it ended the stream")
         return message
 
     async def aclose(self) -> None:
-        """End the stream, wait until it has ended, and leave the member."""
-        self._call.cancel()
+        """End the stream, wait until it has ended, and leave the member; twice is fine.
+
+        The call goes, too: while it exists, wherever this stream is still known, so does its
+        connection. The reader has to be gone before that, or the socket leaks (grpc#42125).
+        """
+        call, self._call = self._call, None
+        reading, self._reading = self._reading, None
+        if call is None:
+            return
+        call.cancel()
         try:
-            # The reader has to be gone before the channel is: else the socket leaks (grpc#42125).
-            with anyio.move_on_after(_PATIENCE, shield=True):
-                if self._reading is not None:
-                    await asyncio.wait({self._reading})
-                await _settled(self._call.code())
-            if self._reading is not None:
-                await _abandon(self._reading)
+            if reading is not None:
+                with anyio.move_on_after(_PATIENCE, shield=True):
+                    await asyncio.wait({reading})
+                await _abandon(reading)
         finally:
             await self.member.leave()
 
@@ -166,13 +180,22 @@ async def _settled(step: Awaitable[T]) -> T:
         with anyio.move_on_after(_PATIENCE, shield=True):
             await _abandon(task)
         raise
-    return _outcome(task)
+    try:
+        return _outcome(task)
+    finally:
+        del task
 
 
 def _outcome(task: asyncio.Future[T]) -> T:
-    if task.cancelled():
-        raise RegistryUnavailable("the connection to etcd was closed under a request")
-    return task.result()
+    """The result of a task, and no trace of it: an error that refers to frames which refer to its
+    task is a cycle, and keeps the connection open until the garbage collector comes.
+    """
+    try:
+        if task.cancelled():
+            raise RegistryUnavailable("the connection to etcd was closed under a request")
+        return task.result()
+    finally:
+        del task
 
 
 async def _abandon(task: asyncio.Future[Any]) -> None:
