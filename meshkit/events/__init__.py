@@ -1,0 +1,67 @@
+"""What happened, as frozen values, for hooks: logs, metrics and tests see the same thing.
+
+The core emits; a hook is one callable that takes an event, quickly and without waiting.
+Each event knows the name and the level that its log line has.
+"""
+
+from meshkit.events.client import (
+    ChannelClosed,
+    ChannelOpened,
+    EndpointFailing,
+    EndpointReady,
+)
+from meshkit.events.event import (
+    Emit,
+    Event,
+    Hook,
+    emit_to,
+)
+from meshkit.events.mesh import (
+    ConfigResolved,
+    TaskCrashed,
+)
+from meshkit.events.registry import (
+    EndpointRegistered,
+    EndpointsChanged,
+    EndpointWithdrawn,
+    EntrySkipped,
+    LeaseLost,
+    LeaseUnconfirmed,
+    RegistrationPending,
+    RegistryConnected,
+    RegistryDisconnected,
+    RegistryRefused,
+)
+from meshkit.events.server import (
+    ServerDrained,
+    ServerDraining,
+    ServerStarted,
+    StreamsCut,
+)
+
+__all__ = [
+    "ChannelClosed",
+    "ChannelOpened",
+    "ConfigResolved",
+    "Emit",
+    "EndpointFailing",
+    "EndpointReady",
+    "EndpointRegistered",
+    "EndpointWithdrawn",
+    "EndpointsChanged",
+    "EntrySkipped",
+    "Event",
+    "Hook",
+    "LeaseLost",
+    "LeaseUnconfirmed",
+    "RegistrationPending",
+    "RegistryConnected",
+    "RegistryDisconnected",
+    "RegistryRefused",
+    "ServerDrained",
+    "ServerDraining",
+    "ServerStarted",
+    "StreamsCut",
+    "TaskCrashed",
+    "emit_to",
+]

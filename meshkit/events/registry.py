@@ -1,0 +1,164 @@
+"""Events of the link to the registry: what is announced there and what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+from meshkit.endpoint import Delta, Endpoint
+from meshkit.events.event import Event, endpoint_details
+
+__all__ = [
+    "EndpointRegistered",
+    "EndpointWithdrawn",
+    "EndpointsChanged",
+    "EntrySkipped",
+    "LeaseLost",
+    "LeaseUnconfirmed",
+    "RegistrationPending",
+    "RegistryConnected",
+    "RegistryDisconnected",
+    "RegistryRefused",
+]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RegistryDisconnected(Event):
+    """The registry cannot be followed; endpoints stay as last known. Once per outage."""
+
+    name: ClassVar[str] = "registry.disconnected"
+    level: ClassVar[str] = "warning"
+    registry: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RegistryConnected(Event):
+    """The registry is followed again after `outage` seconds."""
+
+    name: ClassVar[str] = "registry.connected"
+    registry: str
+    outage: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RegistryRefused(Event):
+    """The registry refuses our credentials or rights; tried again, but somebody must act."""
+
+    name: ClassVar[str] = "registry.auth_failed"
+    level: ClassVar[str] = "error"
+    registry: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RegistrationPending(Event):
+    """A server serves already but could not announce itself yet; it keeps trying."""
+
+    name: ClassVar[str] = "registration.pending"
+    level: ClassVar[str] = "warning"
+    registry: str
+    services: tuple[str, ...]
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointRegistered(Event):
+    """An endpoint of this process stands in the registry (again, if `again`)."""
+
+    name: ClassVar[str] = "endpoint.registered"
+    endpoint: Endpoint
+    registry: str
+    lease: int
+    again: bool
+
+    def details(self) -> Mapping[str, Any]:
+        """The fields for a log line."""
+        return endpoint_details(self.endpoint) | {
+            "registry": self.registry,
+            "lease": f"{self.lease:x}",
+            "again": self.again,
+        }
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointWithdrawn(Event):
+    """An endpoint of this process left the registry, or could not in time (`confirmed` False)."""
+
+    name: ClassVar[str] = "endpoint.withdrawn"
+    endpoint: Endpoint
+    registry: str
+    confirmed: bool
+
+    def details(self) -> Mapping[str, Any]:
+        """The fields for a log line."""
+        return endpoint_details(self.endpoint) | {
+            "registry": self.registry,
+            "confirmed": self.confirmed,
+        }
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LeaseUnconfirmed(Event):
+    """No answer within the lease's time: it may live or not. Renewing goes on."""
+
+    name: ClassVar[str] = "lease.unconfirmed"
+    level: ClassVar[str] = "warning"
+    registry: str
+    lease: int
+    silent_for: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LeaseLost(Event):
+    """The registry says our lease is gone, and our endpoints with it; announcing again."""
+
+    name: ClassVar[str] = "lease.lost"
+    level: ClassVar[str] = "warning"
+    registry: str
+    lease: int
+    held_for: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointsChanged(Event):
+    """The known endpoints of a watched service are other ones now."""
+
+    name: ClassVar[str] = "endpoints.changed"
+    service: str
+    revision: int
+    total: int
+    delta: Delta
+
+    def details(self) -> Mapping[str, Any]:
+        """The fields for a log line."""
+        return {
+            "service": self.service,
+            "revision": self.revision,
+            "total": self.total,
+            "added": [e.address for e in self.delta.added],
+            "changed": [e.address for e in self.delta.changed],
+            "removed": [e.address for e in self.delta.removed],
+        }
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EntrySkipped(Event):
+    """A value in the registry is no endpoint; the others are used. Once per key and value."""
+
+    name: ClassVar[str] = "entry.skipped"
+    level: ClassVar[str] = "warning"
+    service: str
+    key: str
+    reason: str
