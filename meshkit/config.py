@@ -16,15 +16,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import final
+from typing import Final, final
 
 from meshkit.errors import ConfigError
+from meshkit.registry.layouts import DEFAULT_NAMESPACE
+from meshkit.registry.opening import etcd_options, open_layout
 from meshkit.registry.registry import DEFAULT_TTL
 from meshkit.registry.url import RegistryURL
+from meshkit.server import check_advertise
 
 __all__ = ["Settings"]
 
@@ -72,24 +76,41 @@ class Settings:
         """
         found = _Finder(environ)
         text = found.first("registry", registry, None, "local://")
-        assert text is not None  # noqa: S101 -- it has a default
-        try:
+        with found.blame("registry"):
             url = RegistryURL.parse(text)
-        except ConfigError as error:
-            raise ConfigError(f"{error} (registry from {found.sources['registry']})") from None
         if found.sources["registry"] == "default" and "KUBERNETES_SERVICE_HOST" in environ:
             raise ConfigError(
                 "inside Kubernetes the registry must be named: the default, local://, is this "
                 "one pod's own. Set MESHKIT_REGISTRY=etcd://host:2379 (or local://, if you mean it)"
             )
         of_url = url.params.get
-        return cls(
+        settings = cls(
             registry=_complete(url, found, layout),
-            namespace=found.first("namespace", namespace, of_url("namespace"), "default") or "",
+            namespace=found.first("namespace", namespace, of_url("namespace"), DEFAULT_NAMESPACE),
             ttl=found.seconds("ttl", ttl, of_url("ttl"), DEFAULT_TTL),
-            advertise=found.first("advertise", advertise, None, None),
-            sources=found.sources,
+            advertise=found.maybe("advertise", advertise, None),
+            sources=MappingProxyType(found.sources),
         )
+        settings._check(found)
+        return settings
+
+    def _check(self, found: _Finder) -> None:
+        """Find out now, not when the mesh is first used, what cannot be used."""
+        if self.advertise is not None:
+            with found.blame("advertise"):
+                check_advertise(self.advertise)
+        if self.registry.scheme == "static":
+            return
+        with found.blame("layout"):
+            layout = open_layout(self.registry)
+        with found.blame("namespace", "layout"):
+            layout.root(self.namespace)
+        if self.registry.scheme in {"etcd", "etcds"}:
+            with found.blame(*_ETCD):
+                etcd_options(self.registry)
+
+
+_ETCD: Final = ("etcd_user", "etcd_password", "etcd_cacert", "etcd_cert", "etcd_key")
 
 
 def _complete(url: RegistryURL, found: _Finder, layout: str | None) -> RegistryURL:
@@ -97,16 +118,16 @@ def _complete(url: RegistryURL, found: _Finder, layout: str | None) -> RegistryU
     if url.scheme == "static":
         return url
     params = dict(url.params)
-    if (given := found.first("layout", layout, url.params.get("layout"), None)) is not None:
+    if (given := found.maybe("layout", layout, url.params.get("layout"))) is not None:
         params["layout"] = given
     if url.scheme not in {"etcd", "etcds"}:
         return replace(url, params=MappingProxyType(params))
     for name in ("cacert", "cert", "key"):
-        if (path := found.first(f"etcd_{name}", None, url.params.get(name), None)) is not None:
+        if (path := found.maybe(f"etcd_{name}", None, url.params.get(name))) is not None:
             params[name] = path
     return replace(
         url,
-        username=found.first("etcd_user", None, url.username, None),
+        username=found.maybe("etcd_user", None, url.username),
         password=found.secret("etcd_password", url.password),
         params=MappingProxyType(params),
     )
@@ -119,16 +140,13 @@ class _Finder:
         self._environ = environ
         self.sources: dict[str, str] = {}
 
-    def first(
-        self, name: str, keyword: str | None, of_url: str | None, default: str | None
-    ) -> str | None:
-        """The first of keyword, URL, environment, default that was given."""
+    def maybe(self, name: str, keyword: str | None, of_url: str | None) -> str | None:
+        """The first of keyword, URL and environment that was given; None if none was."""
         variable = f"MESHKIT_{name.upper()}"
         candidates = (
             ("keyword", keyword),
             ("URL", of_url),
             (variable, self._environ.get(variable) or None),  # empty counts as unset
-            ("default", default),
         )
         for source, value in candidates:
             if value is not None:
@@ -136,24 +154,31 @@ class _Finder:
                 return value
         return None
 
+    def first(self, name: str, keyword: str | None, of_url: str | None, default: str) -> str:
+        """The same; `default` if none was."""
+        value = self.maybe(name, keyword, of_url)
+        if value is None:
+            self.sources[name] = "default"
+            return default
+        return value
+
     def seconds(
         self, name: str, keyword: float | None, of_url: str | None, default: float
     ) -> float:
         """The same for a number of seconds above 0."""
         text = self.first(name, None if keyword is None else str(keyword), of_url, str(default))
         try:
-            value = float(text or "")
+            value = float(text)
         except ValueError:
             value = math.nan
-        if not 0 < value < math.inf:
-            raise ConfigError(
-                f"{name} is seconds, a number above 0, got {text!r} from {self.sources[name]}"
-            )
+        with self.blame(name):
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} is seconds, a number above 0, got {text!r}")
         return value
 
     def secret(self, name: str, of_url: str | None) -> str | None:
-        """The same for a secret, which the environment may keep in a file (`..._FILE`)."""
-        value = self.first(name, None, of_url, None)
+        """As `maybe`, for a secret, which the environment may keep in a file (`..._FILE`)."""
+        value = self.maybe(name, None, of_url)
         variable = f"MESHKIT_{name.upper()}_FILE"
         path = self._environ.get(variable)
         if value is None and path:
@@ -163,3 +188,14 @@ class _Finder:
                 raise ConfigError(f"cannot read the file that {variable} names: {error}") from None
             self.sources[name] = variable
         return value
+
+    @contextmanager
+    def blame(self, *names: str) -> Iterator[None]:
+        """Add to a `ConfigError` of the block where the settings `names` came from."""
+        try:
+            yield
+        except ConfigError as error:
+            origins = (
+                f"{name} from {self.sources[name]}" for name in names if name in self.sources
+            )
+            raise ConfigError(f"{error} ({', '.join(origins)})") from None

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, final
 
+from meshkit.errors import ConfigError
+
 __all__ = ["Delta", "Endpoint", "EndpointSet", "State"]
 
 _NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
@@ -51,7 +53,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if self.weight < 0:
-            raise ValueError(f"weight must be 0 or more, got {self.weight}")
+            raise ConfigError(f"weight must be 0 or more, got {self.weight}")
         if not isinstance(self.metadata, MappingProxyType):
             object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 

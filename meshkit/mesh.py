@@ -8,26 +8,24 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self, Unpack, final, overload
+from typing import Any, Self, Unpack, final, overload
 
-import anyio
 import grpc
 
 from meshkit.balancer import PickerFactory
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
-from meshkit.discovery import Registration, Watch
+from meshkit.discovery import Registration
 from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, EndpointSet
-from meshkit.errors import ConfigError, MeshClosedError
-from meshkit.events import ConfigResolved, Hook, emit_to
+from meshkit.events import Hook, emit_to
+from meshkit.lifetime import Lifetime
 from meshkit.observability.logs import log_event
 from meshkit.opening import Opening
-from meshkit.running import MeshStatus, Running, refuse_after_fork
-from meshkit.server import Server, ServerKeywords, ServerOptions, find_place
+from meshkit.running import MeshStatus
+from meshkit.server import Server, ServerKeywords, ServerOptions
 
 __all__ = ["Mesh"]
 
@@ -74,46 +72,28 @@ class Mesh:
             advertise=advertise,
             environ=environ,
         )
-        self._emit = emit_to((log_event, *hooks))
-        self._running: Running | None = None
+        self._lifetime = Lifetime(self._settings, emit_to((log_event, *hooks)))
 
     def __repr__(self) -> str:
-        state = "closed" if self._running is None else "open"
+        state = "closed" if self._lifetime.running is None else "open"
         return f"<Mesh {self._settings.registry} {self._settings.namespace!r} {state}>"
 
     # ---- open and close
 
-    async def _open(self) -> Running:
-        running = self._running
-        if running is not None and running.pid != os.getpid():
-            refuse_after_fork()
-        if running is not None and running.loop is not asyncio.get_running_loop():
-            if not running.loop.is_closed():
-                raise MeshClosedError(
-                    "this Mesh is open on another event loop: close it there first, "
-                    "or make one for each loop"
-                )
-            running = None  # its loop ended without closing it, as test clients do
-        if running is None:
-            settings = self._settings
-            running = self._running = Running(settings, self._emit)
-            _OPEN.add(self)
-            where, sources = str(settings.registry), dict(settings.sources)
-            self._emit(ConfigResolved(where, settings.namespace, sources))
-            await running.open()
-        await running.opened()
-        return running
-
     async def aclose(self) -> None:
-        """Drain the servers, close the channels, leave the registry; twice is fine."""
-        running, self._running = self._running, None
-        _OPEN.discard(self)
-        if running is not None and running.pid == os.getpid() and not running.loop.is_closed():
-            await running.opened()
-            await running.aclose()
+        """Drain the servers, close the channels, leave the registry; twice is fine.
+
+        Raises:
+            MeshClosedError: it is open on another event loop.
+        """
+        await self._lifetime.aclose()
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        try:
+            await self._lifetime.open()
+        except asyncio.CancelledError:  # nobody leaves what was not entered
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -125,15 +105,13 @@ class Mesh:
         await self.aclose()
 
     @asynccontextmanager
-    async def lifespan(self, app: object) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(self, _app: object, /) -> AsyncIterator[dict[str, Any]]:
         """For FastAPI and Starlette: `lifespan=mesh.lifespan`; also gives `request.state.mesh`."""
-        del app
         async with self:
             yield {"mesh": self}
 
-    async def cleanup_ctx(self, app: object) -> AsyncIterator[None]:
+    async def cleanup_ctx(self, _app: object, /) -> AsyncIterator[None]:
         """For aiohttp: `app.cleanup_ctx.append(mesh.cleanup_ctx)`."""
-        del app
         async with self:
             yield
 
@@ -178,21 +156,16 @@ class Mesh:
                 options=tuple(options),
             ),
         )
-        return Opening(
-            lambda: self._keep_channel(service, wanted),
-            lambda: self._borrow_channel(service, wanted),
-        )
 
-    async def _keep_channel(self, service: str, options: ChannelOptions) -> Channel:
-        return await (await self._open()).keep_channel(service, options)
+        async def keep() -> Channel:
+            return await (await self._lifetime.open()).channels.keep(service, wanted)
 
-    @asynccontextmanager
-    async def _borrow_channel(
-        self, service: str, options: ChannelOptions
-    ) -> AsyncIterator[Channel]:
-        running = await self._open()
-        async with running.borrow_channel(service, options) as channel:
-            yield channel
+        @asynccontextmanager
+        async def borrow() -> AsyncIterator[Channel]:
+            async with (await self._lifetime.open()).channels.borrow(service, wanted) as channel:
+                yield channel
+
+        return Opening(keep, borrow)
 
     async def endpoints(self, service: str, /) -> EndpointSet:
         """The endpoints of `service`, asked of the registry now.
@@ -200,7 +173,7 @@ class Mesh:
         Raises:
             RegistryError: it could not be asked.
         """
-        return await (await self._open()).registry.endpoints(service)
+        return await (await self._lifetime.open()).registry.endpoints(service)
 
     @asynccontextmanager
     async def watch(self, service: str, /) -> AsyncIterator[AsyncIterator[EndpointSet]]:
@@ -209,14 +182,14 @@ class Mesh:
         `async with mesh.watch("x") as sets: async for endpoints in sets: ...`; a reader that is
         slow gets the newest set only. `new.since(old)` tells what changed.
         """
-        running = await self._open()
-        with running.registry.watch(service) as watch:
-            async with aclosing(_sets(watch)) as sets:
-                yield sets
+        running = await self._lifetime.open()
+        async with running.watch(service) as sets:
+            yield sets
 
     def status(self) -> MeshStatus | None:
-        """What this mesh is doing; None while it is closed."""
-        return None if self._running is None else self._running.status()
+        """What this mesh is doing; None while it is closed. Good in any thread."""
+        running = self._lifetime.running
+        return None if running is None else running.status()
 
     # ---- servers
 
@@ -258,21 +231,9 @@ class Mesh:
     async def _serve(
         self, services: Mapping[str, object], options: ServerOptions
     ) -> AsyncIterator[Server]:
-        running = await self._open()
-        server = Server(
-            services,
-            running.registry,
-            options,
-            self._emit,
-            environment_address=self._settings.advertise,
-            allow_remote=not self._settings.is_implicit,
-        )
-        async with server:
-            running.servers.add(server)
-            try:
-                yield server
-            finally:
-                running.servers.discard(server)
+        running = await self._lifetime.open()
+        async with running.serve(services, options) as server:
+            yield server
 
     @asynccontextmanager
     async def register(
@@ -303,48 +264,15 @@ class Mesh:
             ConfigError: the address could not be dialled by those who find it.
             RegistryAuthError: the registry refuses us.
         """
-        running = await self._open()
-        place = await find_place(
-            running.registry.peer,
-            advertise=address,
-            allow_remote=not self._settings.is_implicit,
-        )
-        if place.advertise.port is None:
-            raise ConfigError(f"{address!r} has no port; write host:port")
         endpoint = Endpoint(
             service=service,
             id=secrets.token_hex(6),
-            address=str(place.advertise),
+            address=address,
             weight=weight,
             zone=zone,
             version=version,
             metadata=metadata or {},
         )
-        registration = await running.registry.register([endpoint])
-        try:
+        running = await self._lifetime.open()
+        async with running.register(endpoint) as registration:
             yield registration
-        finally:
-            with anyio.move_on_after(_LEAVE, shield=True):
-                await registration.withdraw()
-
-
-async def _sets(watch: Watch) -> AsyncGenerator[EndpointSet, None]:
-    known: EndpointSet | None = None
-    async for resolution in watch.latest.values():
-        if resolution.endpoints is not None and resolution.endpoints is not known:
-            known = resolution.endpoints
-            yield known
-
-
-_LEAVE: Final = 5.0  # seconds; the withdrawal has a shorter bound of its own
-
-_OPEN: Final[weakref.WeakSet[Mesh]] = weakref.WeakSet()
-
-
-def _disown() -> None:
-    for mesh in _OPEN:
-        if mesh._running is not None:  # noqa: SLF001 -- it is ourselves
-            mesh._running.disown()  # noqa: SLF001
-
-
-os.register_at_fork(after_in_child=_disown)

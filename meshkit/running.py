@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, NoReturn, final
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn, final
 
 import anyio
 
+from meshkit.channels import Channels
 from meshkit.client import Channel, ChannelOptions, ChannelStatus
 from meshkit.config import Settings
-from meshkit.errors import MeshClosedError
+from meshkit.discovery import Registration, Watch
+from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit
 from meshkit.registry.opening import open_registry
 from meshkit.registry.status import RegistryStatus
-from meshkit.server import Server
+from meshkit.server import Server, ServerOptions, find_place
 from meshkit.tasks import Supervisor
 
-__all__ = ["MeshStatus", "Running"]
+__all__ = ["MeshStatus", "Running", "refuse_after_fork"]
+
+_LEAVE: Final = 5.0  # seconds; the withdrawal has a shorter bound of its own
 
 
 @final
@@ -42,84 +47,164 @@ class MeshStatus:
 
 @final
 class Running:
-    """A mesh between opening and closing, on one loop, in one process."""
+    """A mesh between opening and closing; runs once.
+
+    Attributes:
+        loop: where it runs.
+        pid: the process in which it does.
+        registry: where it announces and watches.
+        channels: all its channels.
+        is_closed: whether its servers have drained, and the rest closes or is closed.
+    """
 
     def __init__(self, settings: Settings, emit: Emit) -> None:
+        self._settings: Final = settings
+        self._emit: Final = emit
         self.loop: Final = asyncio.get_running_loop()
         self.pid: Final = os.getpid()
-        self._emit: Final = emit
-        self._ready: Final = anyio.Event()
-        self.supervisor: Final = Supervisor(emit)
+        self._supervisor: Final = Supervisor(emit)
         self.registry: Final = open_registry(
             settings.registry,
             namespace=settings.namespace,
             ttl=settings.ttl,
             emit=emit,
-            supervisor=self.supervisor,
+            supervisor=self._supervisor,
+            clock=self.loop.time,
         )
-        self._channels: Final[dict[tuple[str, ChannelOptions], Channel]] = {}
-        self._holders: Final[Counter[Channel]] = Counter()
-        self.servers: Final[set[Server]] = set()
+        self.channels: Final = Channels(self._make_channel)
+        self._servers: Final[set[Server]] = set()
+        self._watches: Final[list[Watch]] = []
+        self._closing: asyncio.Task[None] | None = None
+        self.is_closed = False
+        _RUNNING.add(self)
+
+    # ---- from opening to closing
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was closed, or its loop has ended without closing it, as test clients do."""
+        return self.loop.is_closed() or (self._closing is not None and self._closing.done())
 
     async def open(self) -> None:
-        """Start the tasks; to be called once."""
-        await self.supervisor.open()
-        self._ready.set()
+        """Start the tasks, unless somebody has; returns when they can be used."""
+        await self._supervisor.open()
 
-    async def opened(self) -> None:
-        """Return when somebody's `open` is done."""
-        await self._ready.wait()
+    async def aclose(self) -> None:
+        """Servers drain, then channels close, then the registry is left, then the tasks end.
 
-    async def keep_channel(self, service: str, options: ChannelOptions) -> Channel:
-        """The shared channel to `service`, until the mesh closes."""
-        channel = self._channel(service, options)
-        self._holders[channel] += 1
-        await channel.warm_up()
-        return channel
+        All callers share one closing, which goes on when a caller is cancelled; servers do not
+        wait for their calls any more, then. Bounded, as each part of it is.
+        """
+        if self._closing is None:
+            self._closing = self.loop.create_task(self._close(), name="meshkit closing")
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._closing])
+        except asyncio.CancelledError:  # by asyncio's own cancel, which no shield stops
+            with anyio.CancelScope(shield=True):
+                await _all(server.stop for server in self._servers)
+                await asyncio.wait([self._closing])
+            raise
+        self._closing.result()
+
+    async def _close(self) -> None:
+        async with AsyncExitStack() as steps:  # backwards, each whatever became of the others
+            steps.push_async_callback(self._supervisor.aclose)
+            steps.push_async_callback(self.registry.aclose)
+            steps.push_async_callback(self.channels.aclose)
+            steps.callback(self._shut)
+            await _all(server.drain for server in self._servers)
+
+    def _shut(self) -> None:
+        """Not before the servers have drained: calls that they finish may need our channels."""
+        self.is_closed = True
+        for watch in self._watches:
+            watch.latest.set(watch.latest.value)  # wakes its readers
+
+    # ---- what it is used for
+
+    def _make_channel(self, service: str, options: ChannelOptions) -> Channel:
+        return Channel(service, self.registry, self._supervisor, options, self._emit)
 
     @asynccontextmanager
-    async def borrow_channel(self, service: str, options: ChannelOptions) -> AsyncIterator[Channel]:
-        """The shared channel to `service`; closed when its last holder has left."""
-        channel = self._channel(service, options)
-        self._holders[channel] += 1
-        try:
-            await channel.warm_up()
-            yield channel
-        finally:
-            self._holders[channel] -= 1
-            if not self._holders[channel]:
-                await channel.close()
+    async def watch(self, service: str) -> AsyncIterator[AsyncIterator[EndpointSet]]:
+        """Follow `service` for the length of the block."""
+        with self.registry.watch(service) as watch:
+            self._watches.append(watch)
+            try:
+                async with aclosing(self._sets(watch)) as sets:
+                    yield sets
+            finally:
+                self._watches.remove(watch)
 
-    def _channel(self, service: str, options: ChannelOptions) -> Channel:
-        known = self._channels.get((service, options))
-        if known is None or known.is_closed:
-            known = Channel(service, self.registry, self.supervisor, options, self._emit)
-            self._channels[service, options] = known
-        return known
+    async def _sets(self, watch: Watch) -> AsyncGenerator[EndpointSet, None]:
+        known: EndpointSet | None = None
+        while not self.is_closed:
+            endpoints = watch.latest.value.endpoints
+            if endpoints is None or endpoints is known:
+                await watch.latest.changed()
+            else:
+                known = endpoints
+                yield known
+        raise MeshClosedError("this Mesh was closed while a service was watched")
+
+    @asynccontextmanager
+    async def serve(
+        self, services: Mapping[str, object], options: ServerOptions
+    ) -> AsyncIterator[Server]:
+        """Serve for the length of the block."""
+        self._check_not_closing()
+        server = Server(
+            services,
+            self.registry,
+            options,
+            self._emit,
+            environment_address=self._settings.advertise,
+            allow_remote=not self._settings.is_implicit,
+        )
+        self._servers.add(server)
+        try:
+            async with server:
+                yield server
+        finally:
+            self._servers.discard(server)
+
+    @asynccontextmanager
+    async def register(self, endpoint: Endpoint) -> AsyncIterator[Registration]:
+        """Announce `endpoint` for the length of the block."""
+        self._check_not_closing()
+        place = await find_place(
+            self.registry.peer,
+            advertise=endpoint.address,
+            allow_remote=not self._settings.is_implicit,
+        )
+        if place.advertise.port is None:
+            raise ConfigError(f"{endpoint.address!r} has no port; write host:port")
+        announced = replace(endpoint, address=str(place.advertise))
+        registration = await self.registry.register([announced])
+        try:
+            yield registration
+        finally:
+            with anyio.move_on_after(_LEAVE, shield=True):
+                await registration.withdraw()
+
+    def _check_not_closing(self) -> None:
+        if self._closing is not None:
+            raise MeshClosedError("this Mesh is being closed")
 
     def status(self) -> MeshStatus:
         """What is going on."""
         return MeshStatus(
             registry=self.registry.status(),
-            channels=tuple(c.status() for c in self._channels.values() if not c.is_closed),
-            servers=tuple(map(repr, self.servers)),
+            channels=self.channels.status(),
+            servers=tuple(map(repr, self._servers)),
         )
 
-    def disown(self) -> None:
-        """In a forked child: connections and leases are the parent's."""
-        for channel in self._channels.values():
-            channel.disown(refuse_after_fork)
 
-    async def aclose(self) -> None:
-        """Servers drain first, then channels close, then the registry, then the tasks."""
-        async with anyio.create_task_group() as closing:
-            for server in self.servers:
-                closing.start_soon(server.drain)
-        async with anyio.create_task_group() as closing:
-            for channel in self._channels.values():
-                closing.start_soon(channel.close)
-        await self.registry.aclose()
-        await self.supervisor.aclose()
+async def _all(functions: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    async with anyio.create_task_group() as group:
+        for function in functions:
+            group.start_soon(function)
 
 
 def refuse_after_fork() -> NoReturn:
@@ -132,3 +217,14 @@ def refuse_after_fork() -> NoReturn:
         "this Mesh was opened before the process forked, and gRPC does not survive a fork: open it "
         "in the child (after the fork), or start children with multiprocessing's 'spawn'"
     )
+
+
+_RUNNING: Final[weakref.WeakSet[Running]] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    for running in _RUNNING:
+        running.channels.disown(refuse_after_fork)
+
+
+os.register_at_fork(after_in_child=_disown)  # connections and leases are the parent's

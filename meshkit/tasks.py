@@ -47,28 +47,37 @@ class Job:
 
 @final
 class Supervisor:
-    """Runs background tasks until it is closed; the trouble of one never ends another."""
+    """Runs background tasks until it is closed; the trouble of one never ends another.
 
-    def __init__(self, emit: Emit) -> None:
+    Runs once: it cannot be opened again after it was closed.
+
+    Args:
+        emit: receives `TaskCrashed`.
+        patience: seconds that tasks have, once cancelled, to end.
+    """
+
+    def __init__(self, emit: Emit, *, patience: float = 10.0) -> None:
         self._emit = emit
+        self._patience = patience
         self._group: anyio.abc.TaskGroup | None = None
         self._owner: asyncio.Task[None] | None = None
+        self._opened = anyio.Event()
         self._closing = anyio.Event()
+        self._jobs: set[Job] = set()
 
     async def open(self) -> None:
-        """Begin; needed before `start`."""
-        opened = anyio.Event()
-        self._closing = anyio.Event()
-        # The one task of the house that no block owns: it is the owner. `aclose` waits for it.
-        self._owner = asyncio.get_running_loop().create_task(
-            self._own(opened), name="meshkit supervisor"
-        )
-        await opened.wait()
+        """Begin, unless somebody has; returns when `start` can be used. May be cancelled."""
+        if self._owner is None:
+            # The one task here that no block owns: it is the owner. `aclose` waits for it.
+            self._owner = asyncio.get_running_loop().create_task(
+                self._own(), name="meshkit supervisor"
+            )
+        await self._opened.wait()
 
-    async def _own(self, opened: anyio.Event) -> None:
+    async def _own(self) -> None:
         async with anyio.create_task_group() as group:
             self._group = group
-            opened.set()
+            self._opened.set()
             await self._closing.wait()
             group.cancel_scope.cancel()
 
@@ -83,10 +92,14 @@ class Supervisor:
 
         With `keep` it is a loop that has to live: after an error that nobody expected it is
         started again. Either way the error is emitted as `TaskCrashed` and goes no further.
+
+        Raises:
+            RuntimeError: not opened yet, or closed.
         """
-        if self._group is None:
+        if self._group is None or self._closing.is_set():
             raise RuntimeError("the supervisor is not open")
         job = Job(name)
+        self._jobs.add(job)
         self._group.start_soon(self._run, job, function, args, keep, name=f"meshkit {name}")
         return job
 
@@ -110,15 +123,18 @@ class Supervisor:
                             return
                     await anyio.sleep(next(delays))
         finally:
+            self._jobs.discard(job)
             job._ended.set()  # noqa: SLF001
 
     async def aclose(self) -> None:
-        """Cancel all tasks and return when they have ended; twice is fine."""
-        owner, self._owner, self._group = self._owner, None, None
-        if owner is None:
+        """Cancel all tasks and return when they have ended; bounded, and twice is fine."""
+        if self._owner is None:
             return
         self._closing.set()
-        # Tasks end when cancelled, their clean-ups are bounded; waiting is not cut short by the
-        # canceller of our caller, or clean-ups would be left behind.
+        # Not cut short by the canceller of our caller, or clean-ups would be left behind.
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([owner])
+            _, late = await asyncio.wait([self._owner], timeout=self._patience)
+        if late:
+            names = ", ".join(sorted(job.name for job in self._jobs))
+            error = TimeoutError(f"not ended {self._patience:g} s after it was cancelled: {names}")
+            self._emit(TaskCrashed("supervisor", error))

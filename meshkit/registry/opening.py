@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from meshkit.registry.layouts import DEFAULT_LAYOUT, DEFAULT_NAMESPACE, make_layout
+from meshkit.registry.layouts import DEFAULT_LAYOUT, DEFAULT_NAMESPACE, Layout, make_layout
+from meshkit.registry.outage import loop_time
 from meshkit.registry.registry import DEFAULT_TTL, Registry
 from meshkit.registry.static import StaticRegistry
 from meshkit.registry.store import Store
 
 if TYPE_CHECKING:
     from meshkit.events import Emit
+    from meshkit.registry.etcd.options import EtcdOptions
     from meshkit.registry.url import RegistryURL
     from meshkit.tasks import Supervisor
 
-__all__ = ["AnyRegistry", "open_registry"]
+__all__ = ["AnyRegistry", "etcd_options", "open_layout", "open_registry"]
 
 AnyRegistry: TypeAlias = Registry | StaticRegistry
 
@@ -27,6 +30,7 @@ def open_registry(
     ttl: float | None = None,
     emit: Emit,
     supervisor: Supervisor,
+    clock: Callable[[], float] = loop_time,
 ) -> AnyRegistry:
     """The registry at `url`; no I/O here.
 
@@ -36,6 +40,7 @@ def open_registry(
         ttl: of our lease in seconds; None: the URL's, else 15.
         emit: receives the events.
         supervisor: runs the tasks; open it before the first use, close it after the registry.
+        clock: the time in seconds, on the loop's clock.
 
     Raises:
         ConfigError: something of the URL cannot be used.
@@ -43,16 +48,25 @@ def open_registry(
     namespace = namespace or url.params.get("namespace") or DEFAULT_NAMESPACE
     if url.scheme == "static":
         return StaticRegistry(url.services, name=str(url), namespace=namespace)
-    etcd = url.scheme in {"etcd", "etcds"}
-    layout = make_layout(url.params.get("layout", DEFAULT_LAYOUT), prefix=url.path if etcd else "")
     return Registry(
         _open_store(url),
-        layout,
+        open_layout(url),
         namespace=namespace,
         ttl=ttl or url.number("ttl") or DEFAULT_TTL,
         emit=emit,
         supervisor=supervisor,
+        clock=clock,
     )
+
+
+def open_layout(url: RegistryURL) -> Layout:
+    """How endpoints are written in the registry at `url`.
+
+    Raises:
+        ConfigError: there is no such layout, or it cannot have this prefix.
+    """
+    etcd = url.scheme in {"etcd", "etcds"}
+    return make_layout(url.params.get("layout", DEFAULT_LAYOUT), prefix=url.path if etcd else "")
 
 
 def _open_store(url: RegistryURL) -> Store:
@@ -64,17 +78,26 @@ def _open_store(url: RegistryURL) -> Store:
         from meshkit.registry.local import LocalStore
 
         return LocalStore(Path(url.path) if url.path else None)
-    from meshkit.registry.etcd import EtcdOptions, EtcdStore
+    from meshkit.registry.etcd import EtcdStore
 
-    return EtcdStore(
-        EtcdOptions(
-            endpoints=url.endpoints,
-            username=url.username,
-            password=url.password,
-            tls=url.tls,
-            cacert=url.params.get("cacert"),
-            cert=url.params.get("cert"),
-            key=url.params.get("key"),
-            timeout=url.number("timeout") or EtcdOptions().timeout,
-        )
+    return EtcdStore(etcd_options(url))
+
+
+def etcd_options(url: RegistryURL) -> EtcdOptions:
+    """How to reach the cluster at `url`.
+
+    Raises:
+        ConfigError: parts of it do not go together.
+    """
+    from meshkit.registry.etcd.options import EtcdOptions
+
+    return EtcdOptions(
+        endpoints=url.endpoints,
+        username=url.username,
+        password=url.password,
+        tls=url.tls,
+        cacert=url.params.get("cacert"),
+        cert=url.params.get("cert"),
+        key=url.params.get("key"),
+        timeout=url.number("timeout") or EtcdOptions().timeout,
     )

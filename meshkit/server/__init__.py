@@ -1,6 +1,6 @@
 """The server room: gRPC servers that join the mesh and leave it without dropping a call."""
 
-from meshkit.server.address import find_place
+from meshkit.server.address import check_advertise, find_place
 from meshkit.server.calls import Draining, Quiet, draining
 from meshkit.server.options import ServerKeywords, ServerOptions
 from meshkit.server.phase import Phase
@@ -13,6 +13,7 @@ __all__ = [
     "Server",
     "ServerKeywords",
     "ServerOptions",
+    "check_advertise",
     "draining",
     "find_place",
 ]

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, final
 
 from meshkit.errors import ConfigError
 
-__all__ = ["Address", "Peer", "Place", "find_place"]
+__all__ = ["Address", "Peer", "Place", "check_advertise", "find_place"]
 
 Peer: TypeAlias = "tuple[str, int] | None"
 
@@ -100,11 +100,7 @@ async def find_place(
     """
     listen = Address.parse(host) if host else None
     announced, source = await _announced(peer, listen, advertise, environment)
-    if announced.is_wildcard:
-        raise ConfigError(
-            f"{source} is {announced}: that is no address others can dial. "
-            "Give the address of this machine: advertise='10.0.0.5'"
-        )
+    _refuse_wildcard(announced, source)
     if peer is None and not allow_remote and not announced.is_loopback:
         raise ConfigError(
             f"{source} is {announced}, but the registry serves this machine only, so nobody "
@@ -119,13 +115,30 @@ async def find_place(
     return Place(str(listen) if listen else _bind_for(announced), announced)
 
 
+def check_advertise(text: str) -> None:
+    """Check what can be checked of an address to announce before it is known to whom.
+
+    Raises:
+        ConfigError: it is no address, or one that nobody can dial.
+    """
+    _refuse_wildcard(Address.parse(text), "advertise")
+
+
+def _refuse_wildcard(address: Address, source: str) -> None:
+    if address.is_wildcard:
+        raise ConfigError(
+            f"{source} is {address}: that is no address others can dial. "
+            "Give the address of this machine: advertise='10.0.0.5'"
+        )
+
+
 async def _announced(
     peer: Peer, listen: Address | None, advertise: str | None, environment: str | None
 ) -> tuple[Address, str]:
     if advertise:
         return Address.parse(advertise), "advertise"
     if environment:
-        return Address.parse(environment), "the advertised address of the environment"
+        return Address.parse(environment), "the advertised address of the mesh"
     if listen is not None and not listen.is_wildcard:
         return Address(listen.host), "host"
     if peer is None:

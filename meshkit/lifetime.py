@@ -1,0 +1,75 @@
+"""When a mesh runs, from its first use to its closing, and where: one loop, one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import final
+
+from meshkit.config import Settings
+from meshkit.errors import MeshClosedError
+from meshkit.events import ConfigResolved, Emit
+from meshkit.running import Running, refuse_after_fork
+
+__all__ = ["Lifetime"]
+
+
+@final
+class Lifetime:
+    """Opens a mesh on the loop that first uses it, and anew after it was closed."""
+
+    def __init__(self, settings: Settings, emit: Emit) -> None:
+        self._settings = settings
+        self._emit = emit
+        self._running: Running | None = None
+
+    @property
+    def running(self) -> Running | None:
+        """What is open in this process; None if nothing is."""
+        running = self._running
+        if running is None or running.is_over or running.pid != os.getpid():
+            return None
+        return running
+
+    async def open(self) -> Running:
+        """What is open; opened, if nothing is.
+
+        Raises:
+            MeshClosedError: it is open elsewhere, or being closed.
+        """
+        running = self._running
+        if running is None or running.is_over:
+            running = self._running = self._make()
+        _check_place(running)
+        if running.is_closed:
+            raise MeshClosedError("this Mesh is being closed")
+        await running.open()
+        return running
+
+    def _make(self) -> Running:
+        settings = self._settings
+        running = Running(settings, self._emit)
+        where = str(settings.registry)
+        self._emit(ConfigResolved(where, settings.namespace, settings.sources))
+        return running
+
+    async def aclose(self) -> None:
+        """Close what is open in this process; twice is fine.
+
+        Raises:
+            MeshClosedError: it is open on another event loop.
+        """
+        running = self.running
+        if running is not None:
+            _check_place(running)
+            await running.aclose()
+
+
+def _check_place(running: Running) -> None:
+    if running.pid != os.getpid():
+        refuse_after_fork()
+    if running.loop is not asyncio.get_running_loop():
+        raise MeshClosedError(
+            "this Mesh is open on another event loop: close it there first, "
+            "or make one for each loop"
+        )
