@@ -22,6 +22,7 @@ from meshkit.errors import ConfigError, MeshClosedError, RegistryError, Registry
 from meshkit.registry.local import LocalStore
 from meshkit.registry.local import store as local_store
 from meshkit.registry.local.database import Database
+from meshkit.registry.local.locks import LeaseLocks
 from meshkit.registry.local.place import default_path
 from meshkit.registry.store import Batch, Compacted, KeyValue
 from tests.registry.stores import LocalHarness, python
@@ -60,6 +61,10 @@ async def following(batches: AsyncIterator[Batch]) -> Batch:
 
 def lock_files(path: Path) -> list[Path]:
     return list(path.with_name("registry.db-leases").iterdir())
+
+
+def descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 @contextlib.contextmanager
@@ -198,10 +203,10 @@ async def test_a_store_waits_for_another_writer(store: LocalStore) -> None:
     await store.put({"a": b"1"}, lease=0)
     async with anyio.create_task_group() as tasks:
         with writing(store._path):
-            tasks.start_soon(lambda: store.put({"a": b"2"}, lease=0))
+            tasks.start_soon(store.delete, iter(["a"]))
             await anyio.wait_all_tasks_blocked()
             assert (await store.list("")).items[0].value == b"1"  # readers never wait
-    assert (await store.list("")).items[0].value == b"2"
+    assert (await store.list("")).items == ()
 
 
 async def test_a_store_does_not_wait_for_ever(
@@ -211,9 +216,20 @@ async def test_a_store_does_not_wait_for_ever(
     await store.put({"a": b"1"}, lease=0)
     with writing(store._path), pytest.raises(RegistryUnavailable, match="locked by other"):
         await store.put({"a": b"2"}, lease=0)
-    with writing(store._path), pytest.raises(RegistryUnavailable, match="locked by other"):
-        await store.grant(1.0)
-    assert lock_files(store._path) == []
+
+
+async def test_no_lock_file_is_made_while_another_process_may_sweep(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(LeaseLocks, "take", lambda locks, lease: made.append(lease))
+    await store.list("")
+    async with anyio.create_task_group() as tasks:
+        with writing(store._path):
+            tasks.start_soon(store.grant, 1.0)
+            await anyio.wait_all_tasks_blocked()
+            assert made == []
+    assert len(made) == 1
 
 
 # -- the history
@@ -292,6 +308,14 @@ async def test_deleted_lock_files_end_leases_that_their_owner_grants_again(
     assert len(store._database._locks._ours) == 1
 
 
+async def test_a_deleted_directory_of_locks_is_made_again(store: LocalStore) -> None:
+    lease = (await store.grant(15.0)).lease
+    await store.put({"a": b"x"}, lease=lease)
+    shutil.rmtree(store._path.with_name("registry.db-leases"))
+    assert await store.renew(lease) == 0.0
+    assert await store.renew((await store.grant(15.0)).lease) == 15.0
+
+
 async def test_files_that_nobody_holds_are_swept(store: LocalStore, owners: LocalHarness) -> None:
     doomed = await owners.doomed_lease("a")
     living = (await store.grant(15.0)).lease
@@ -315,22 +339,24 @@ async def test_closing_a_store_breaks_its_watches(store: LocalStore) -> None:
 
 
 async def test_closing_leaves_no_descriptor(path: Path) -> None:
-    before = len(list(Path("/dev/fd").iterdir()))
+    before = descriptors()
     store = LocalStore(path)
     await store.put({"a": b"x"}, lease=(await store.grant(15.0)).lease)
-    assert len(list(Path("/dev/fd").iterdir())) > before
+    assert descriptors() > before
     await store.aclose()
-    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"x" * 5000])
 async def test_a_damaged_file_is_named_with_what_to_do(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
+    before = descriptors()
     store = LocalStore(path)
     with pytest.raises(RegistryError, match=r"registry\.db is damaged .* delete it") as caught:
         await store.list("")
     assert not isinstance(caught.value, RegistryUnavailable)
+    assert descriptors() == before
     path.unlink()
     assert (await store.list("")).items == ()
     await store.aclose()

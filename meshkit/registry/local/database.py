@@ -66,7 +66,7 @@ class Database:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version == _VERSION:
             return
-        if version or self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        if self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise RegistryError(
                 f"{self._path} is not a registry of this version of meshkit; "
                 "give another path, or stop the programs that use it and delete it"
