@@ -194,7 +194,6 @@ class Announcer:
             self.ledger.gone(entries)  # refused is not "perhaps": there is nothing to delete
             raise
         self.ledger.written(entries)
-        self._delays = self._backoff.delays(self._rng)
         self._owner.written(entries, lease)
 
     async def _delete(self, keys: tuple[str, ...]) -> None:

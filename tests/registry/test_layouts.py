@@ -128,7 +128,8 @@ GARBAGE = [
     b'{"Addr":"h:1"} trailing',
     b'{"Addr":"h:' + b"\xd9\xa1" + b'"}',  # a digit of another script
     b"[" * 60000, b'{"a":' * 10000, b'{"Addr":"h:1","Op":' + b"[" * 900 + b"]" * 900 + b"}",
-    b"x" * 70000, b'{"Addr":"' + b"h" * 60000 + b':1"}', b"9" * 5000,
+    b"x" * 70000, b'{"Addr":"h:1","x":"' + b"x" * 70000 + b'"}',
+    b'{"Addr":"' + b"h" * 60000 + b':1"}', b"9" * 5000,
 ]  # fmt: skip
 
 

@@ -255,6 +255,39 @@ async def test_withdraw_while_a_put_hangs_that_was_done(bench: Bench):
     assert await bench.store.keys() == {}
 
 
+async def test_what_was_perhaps_written_is_deleted_under_a_living_lease(bench: Bench):
+    await bench.registry.register([endpoint("a")])
+    bench.store.faults["put"] = "late"
+    registration = await bench.registry.register([endpoint("b")])
+    assert not await registration.withdraw(), "the put is still under way"
+    assert set(await bench.store.keys()) == {key("a"), key("b")}
+    bench.store.faults.clear()
+    await anyio.sleep(BACK_WITHIN)
+    assert set(await bench.store.keys()) == {key("a")}
+
+
+async def test_a_failing_farewell_is_no_outage(bench: Bench):
+    registration = await bench.registry.register([endpoint("a")])
+    bench.store.faults["revoke"] = refused_connection
+    assert not await registration.withdraw()
+    assert not bench.events.of(RegistryDisconnected)
+
+
+async def test_a_slow_answer_takes_from_the_time_that_is_certain(bench: Bench):
+    async def renew(lease):
+        ttl = await bench.store.inner.renew(lease)
+        await anyio.sleep(3)
+        return ttl
+
+    await bench.registry.register([endpoint("a")])
+    bench.store.renew = renew
+    left = []
+    for _ in range(900):
+        await anyio.sleep(0.1)
+        left.append(bench.registry.status().lease.left)
+    assert max(left[100:]) <= TTL - 3
+
+
 async def test_withdraw_from_a_hung_registry_is_bounded(bench: Bench):
     registration = await bench.registry.register([endpoint("a")])
     bench.store.faults["*"] = "hang"
@@ -295,6 +328,7 @@ async def test_withdraw_is_done_although_its_caller_is_cancelled(bench: Bench):
     with anyio.CancelScope() as scope:
         scope.cancel()
         await registration.withdraw()
+    assert bench.events[-1] == EndpointWithdrawn(endpoint("a"), bench.store.name, confirmed=True)
     assert await bench.store.keys() == {}
 
 

@@ -158,7 +158,12 @@ async def test_close_withdraws_ends_and_closes(bench: Bench):
         pass
     with pytest.raises(MeshClosedError):
         await bench.registry.register([endpoint("a")])
+    unused = bench.make()
+    await unused.aclose()
+    with pytest.raises(MeshClosedError):
+        await unused.register([endpoint("a")])
     await bench.registry.aclose()
+    assert tasks() == ["meshkit supervisor"]
 
 
 @pytest.mark.parametrize("fault", ["hang", down])

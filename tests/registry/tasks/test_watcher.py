@@ -200,6 +200,37 @@ async def test_the_first_retry_is_quick(bench: Bench):
         assert watch.latest.value.trouble is None
 
 
+async def test_the_first_retry_is_quick_again_after_good_times(bench: Bench):
+    with bench.registry.watch("hello") as watch:
+        for _ in range(20):
+            await anyio.sleep(5)
+            bench.store.break_watches()
+            await anyio.sleep(0.01 + 0.1 + 0.2)
+            assert watch.latest.value.trouble is None
+
+
+async def test_trouble_lasts_until_a_watch_is_open(bench: Bench):
+    with bench.registry.watch("hello") as watch:
+        await anyio.sleep(1)
+        bench.store.go_down()
+        await anyio.sleep(10)
+        await bench.write("a")
+        bench.store.faults = {"watch": "hang"}
+        await anyio.sleep(2)
+        assert (names(watch), watch.latest.value.trouble) == (["a"], "connect refused")
+
+
+async def test_a_slow_list_is_as_old_as_its_request(bench: Bench):
+    async def slow(prefix):
+        await anyio.sleep(3)
+        return await bench.store.inner.list(prefix)
+
+    bench.store.list = slow
+    with bench.registry.watch("hello") as watch:
+        await anyio.sleep(4)
+        assert watch.age() == pytest.approx(4)
+
+
 async def test_what_a_relist_lacks_is_held_and_goes_in_time(bench: Bench):
     await bench.write("a", "b")
     with bench.registry.watch("hello") as watch:
