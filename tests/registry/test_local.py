@@ -311,9 +311,11 @@ async def test_deleted_lock_files_end_leases_that_their_owner_grants_again(
 async def test_a_deleted_directory_of_locks_is_made_again(store: LocalStore) -> None:
     lease = (await store.grant(15.0)).lease
     await store.put({"a": b"x"}, lease=lease)
+    before = descriptors()
     shutil.rmtree(store._path.with_name("registry.db-leases"))
     assert await store.renew(lease) == 0.0
     assert await store.renew((await store.grant(15.0)).lease) == 15.0
+    assert descriptors() == before
 
 
 async def test_files_that_nobody_holds_are_swept(store: LocalStore, owners: LocalHarness) -> None:
@@ -333,16 +335,19 @@ async def test_closing_a_store_breaks_its_watches(store: LocalStore) -> None:
     async with store.watch("", after=after) as batches:
         await following(batches)
         await store.aclose()
-        with pytest.raises(RegistryUnavailable, match="closed"):
+        with pytest.raises(RegistryUnavailable, match=f"^{store._path} was closed"):
             await following(batches)
     assert store._database is None
 
 
-async def test_closing_leaves_no_descriptor(path: Path) -> None:
+async def test_revoking_and_closing_leave_no_descriptor(path: Path) -> None:
     before = descriptors()
     store = LocalStore(path)
     await store.put({"a": b"x"}, lease=(await store.grant(15.0)).lease)
-    assert descriptors() > before
+    opened = descriptors()
+    assert opened > before
+    await store.revoke((await store.grant(15.0)).lease)
+    assert descriptors() == opened
     await store.aclose()
     assert descriptors() == before
 

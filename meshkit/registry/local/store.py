@@ -96,8 +96,7 @@ class LocalStore:
 
     async def delete(self, keys: Iterable[str]) -> int:
         """Delete keys in one revision; keys that are not there are no error."""
-        wanted = tuple(keys)  # it may be tried again
-        return await self._run(lambda database: database.delete(wanted))
+        return await self._run(lambda database: database.delete(keys))
 
     async def list(self, prefix: str) -> Listing:
         """All keys that start with `prefix`, in order; none of an owner that is dead."""
