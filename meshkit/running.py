@@ -124,7 +124,8 @@ class Running:
     # ---- what it is used for
 
     def _make_channel(self, service: str, options: ChannelOptions) -> Channel:
-        return Channel(service, self.registry, self._supervisor, options, self._emit)
+        with self.registry.watch(service):  # refuses a bad name here: its task could tell nobody
+            return Channel(service, self.registry, self._supervisor, options, self._emit)
 
     @asynccontextmanager
     async def watch(self, service: str) -> AsyncIterator[AsyncIterator[EndpointSet]]:
