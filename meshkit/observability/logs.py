@@ -51,4 +51,5 @@ def _shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_shown, value))}]"
     text = str(value)
-    return repr(text) if " " in text or not text else text
+    plain = text.isprintable() and " " not in text  # or a value could begin a line of its own
+    return text if plain and text else repr(text)
