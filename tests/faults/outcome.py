@@ -20,8 +20,8 @@ def failures(calls: list[Call]) -> list[Call]:
 
 
 def longest_gap(calls: list[Call]) -> float:
-    """The longest time without any call that ended well, in seconds."""
-    ends = sorted(call.end for call in calls if call.code == OK)
+    """The longest time without any fast call that ended well, in seconds."""
+    ends = sorted(call.end for call in calls if call.code == OK and call.kind == "fast")
     return max((later - earlier for earlier, later in pairwise(ends)), default=0.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ __all__ = ["Program", "arguments", "end_with_parent", "wait_until"]
 _ROOT: Final = Path(__file__).parents[2]
 _START: Final = 30.0  # seconds, on a machine that has other things to do
 _END: Final = 60.0
+_CORE: Final = re.compile(r"[IWEF]\d{4} |WARNING: All log messages before absl")
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -63,8 +65,9 @@ class Program:
 
     @property
     def output(self) -> str:
-        """What it printed: nothing, if all is well."""
-        return self._output.read_text(errors="replace")
+        """What it printed: nothing, if all is well; the log of gRPC's core is left out."""
+        lines = self._output.read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if not _CORE.match(line))
 
     def calls(self) -> list[Call]:
         """Its calls that have ended so far."""
