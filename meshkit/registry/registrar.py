@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NoReturn, final
 
 import anyio
 
 from meshkit.discovery import RegistrationState
-from meshkit.endpoint import Endpoint
+from meshkit.endpoint import Endpoint, State
 from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit, EndpointRegistered, EndpointWithdrawn, RegistrationPending
 from meshkit.registry.announcer import Announcer
@@ -25,7 +26,15 @@ __all__ = ["Registrar", "Registration"]
 class Registration:
     """The live fact that endpoints are announced; made by `Registrar.register`."""
 
-    __slots__ = ("_registrar", "announced", "endpoints", "entries", "refusal", "waited_for")
+    __slots__ = (
+        "_registrar",
+        "announced",
+        "endpoints",
+        "entries",
+        "leaving",
+        "refusal",
+        "waited_for",
+    )
 
     def __init__(
         self, registrar: Registrar, endpoints: Sequence[Endpoint], entries: Mapping[str, bytes]
@@ -34,6 +43,7 @@ class Registration:
         self.endpoints = tuple(endpoints)
         self.entries = entries
         self.announced = False  # at least once
+        self.leaving = False
         self.waited_for = True  # somebody is there to be told of a refusal
         self.refusal: Exception | None = None
 
@@ -149,15 +159,34 @@ class Registrar:
     async def withdraw(self, registrations: Sequence[Registration]) -> bool:
         """Leave the registry with `registrations`; True if it confirmed within the bound."""
         keys = {key for registration in registrations for key in registration.entries}
-        left = self._drop(registrations)
         # Also for a caller who is being cancelled: whoever leaves without a word is dialled on.
-        with anyio.move_on_after(self._withdraw_timeout, shield=True):
+        deadline = anyio.current_time() + self._withdraw_timeout
+        with anyio.CancelScope(deadline=deadline, shield=True):
+            await self._say_draining(registrations)
+        left = self._drop(registrations)
+        with anyio.CancelScope(deadline=deadline, shield=True):
             while not keys.isdisjoint(self._ledger.surplus()):
                 await self._announcer.turn.changed()
         confirmed = keys.isdisjoint(self._ledger.surplus())
         for endpoint in (e for registration in left for e in registration.endpoints):
             self._emit(EndpointWithdrawn(endpoint, self._store.name, confirmed))
         return confirmed
+
+    async def _say_draining(self, registrations: Sequence[Registration]) -> None:
+        """Tell the watchers that this is meant: a lease that ends by itself looks the same.
+
+        Layouts that have no word for it write nothing here.
+        """
+        leaving = [r for r in registrations if self._ledger.has(r.entries)]
+        for registration in leaving:
+            registration.leaving = True
+            registration.entries = self._encode(
+                [replace(e, state=State.DRAINING) for e in registration.endpoints]
+            )
+            self._ledger.want(registration.entries)
+        self._announcer.turn.set(None)
+        while not all(self._ledger.has(r.entries) for r in leaving):
+            await self._announcer.turn.changed()
 
     async def close(self) -> bool:
         """Withdraw everything, bounded; nothing can be registered afterwards."""
@@ -169,10 +198,11 @@ class Registrar:
     def written(self, entries: Mapping[str, bytes], lease: Lease) -> None:
         """Tell that registrations stand, for the first time or again."""
         for registration in self.registrations:
-            if not registration.entries.keys().isdisjoint(entries):
-                again, registration.announced = registration.announced, True
-                for endpoint in registration.endpoints:
-                    self._emit(EndpointRegistered(endpoint, self._store.name, lease.id, again))
+            if registration.leaving or registration.entries.keys().isdisjoint(entries):
+                continue
+            again, registration.announced = registration.announced, True
+            for endpoint in registration.endpoints:
+                self._emit(EndpointRegistered(endpoint, self._store.name, lease.id, again))
 
     def refused(self, error: Exception) -> bool:
         """Take back what was never announced, and whose `register` can still say why."""
@@ -188,7 +218,7 @@ class Registrar:
             raise MeshClosedError("the registry is closed")
         if not endpoints:
             raise ConfigError("there is no endpoint to register")
-        entries = dict(self._layout.encode(self._namespace, endpoint) for endpoint in endpoints)
+        entries = self._encode(endpoints)
         taken = entries.keys() & self._ledger.wanted.keys()
         if taken or len(entries) < len(endpoints):
             raise ConfigError(f"announced twice by this process: {sorted(taken or entries)}")
@@ -197,6 +227,9 @@ class Registrar:
         self._ledger.want(entries)
         self._announcer.turn.set(None)
         return registration
+
+    def _encode(self, endpoints: Sequence[Endpoint]) -> dict[str, bytes]:
+        return dict(self._layout.encode(self._namespace, endpoint) for endpoint in endpoints)
 
     def _drop(self, registrations: Sequence[Registration]) -> list[Registration]:
         """Stop wanting `registrations`; returns those that were wanted until now."""

@@ -1,10 +1,15 @@
 """What a watcher believes of one service: entries in, `EndpointSet` out. No loop, no clock in here.
 
-Deletions that are seen in order are believed at once. What is merely missing from a *re-list* is
-not: after a lost connection the list may come from an older backup, or be empty because a wipe or
-a frozen registry ended every lease a moment ago. Such entries are held as unconfirmed until their
-owner had the time to announce itself again. While nothing at all is confirmed they stay, since an
-empty set would stop the traffic of a service that may well live.
+Deletions that are seen in order are believed at once, but for those that would leave nothing: a
+registry that was frozen ends every lease the moment it wakes, while the servers live. Whoever
+leaves on purpose says so first (`DRAINING`), and is believed.
+
+What is merely missing from a *re-list* is not gone: after a lost connection the list may come from
+an older backup, or be empty because a wipe ended every lease a moment ago.
+
+What is not believed is held as unconfirmed until its owner had the time to announce itself again.
+What no deletion named stays even longer while nothing at all is confirmed, since an empty set
+would stop the traffic of a service that may well live.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.endpoint import Endpoint, EndpointSet, State
 from meshkit.registry.store import Batch, Listing
 
 __all__ = ["View"]
@@ -24,6 +29,7 @@ __all__ = ["View"]
 class _Entry:
     endpoint: Endpoint
     missing_since: float | None = None  # None: confirmed
+    deleted: bool = False  # a deletion named it, and is not believed yet
 
 
 @final
@@ -64,10 +70,14 @@ class View:
     @property
     def next_expiry(self) -> float | None:
         """When the next held entry may go, on the clock of `now`; None if time alone ends none."""
-        since = [e.missing_since for e in self._entries.values() if e.missing_since is not None]
-        if not since or len(since) == len(self._entries):
-            return None
-        return min(since) + self._hold
+        entries = self._entries.values()
+        confirmed = any(entry.missing_since is None for entry in entries)
+        since = [
+            entry.missing_since
+            for entry in entries
+            if entry.missing_since is not None and (confirmed or entry.deleted)
+        ]
+        return min(since) + self._hold if since else None
 
     def relist(self, listing: Listing, now: float) -> EndpointSet:
         """Take a list of all entries; the first one is believed as it is."""
@@ -83,29 +93,32 @@ class View:
         return self.expire(now)
 
     def apply(self, batch: Batch, now: float) -> EndpointSet:
-        """Take the changes of one revision; deletions are believed at once."""
+        """Take the changes of one revision; deletions are believed, but for the last ones."""
         self._revision = batch.revision
+        deleted: dict[str, _Entry] = {}
         for change in batch.changes:
             endpoint = self._read(change.key, change.value)
-            if endpoint is None:
-                self._entries.pop(change.key, None)
-            else:
+            if endpoint is not None:
+                deleted.pop(change.key, None)
                 self._put(change.key, endpoint)
+            elif (entry := self._entries.pop(change.key, None)) is not None:
+                deleted[change.key] = entry
+        if all(entry.missing_since is not None for entry in self._entries.values()):
+            for key, entry in deleted.items():
+                if entry.missing_since is None and entry.endpoint.state is not State.DRAINING:
+                    self._entries[key] = _Entry(entry.endpoint, missing_since=now, deleted=True)
         return self.expire(now)
 
     def expire(self, now: float) -> EndpointSet:
         """Let go of what was held long enough, or stands again under another key."""
         confirmed = {e.endpoint.address for e in self._entries.values() if e.missing_since is None}
-        if confirmed:
-            self._entries = {
-                key: entry
-                for key, entry in self._entries.items()
-                if entry.missing_since is None
-                or (
-                    entry.endpoint.address not in confirmed
-                    and now < entry.missing_since + self._hold
-                )
-            }
+        self._entries = {
+            key: entry
+            for key, entry in self._entries.items()
+            if entry.missing_since is None
+            or (not confirmed and not entry.deleted)
+            or (entry.endpoint.address not in confirmed and now < entry.missing_since + self._hold)
+        }
         endpoints = (entry.endpoint for entry in self._entries.values())
         settled = EndpointSet.of(self._set.service, endpoints, revision=self._revision)
         if settled.by_id != self._set.by_id:

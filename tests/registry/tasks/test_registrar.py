@@ -53,6 +53,17 @@ async def test_endpoints_stand_under_one_lease_when_register_returns(bench: Benc
     ]
 
 
+async def test_whoever_leaves_says_so_before_the_key_goes(bench: Bench):
+    registration = await bench.registry.register([endpoint("a")])
+    listing = await bench.store.list("")
+    async with bench.store.watch("", after=listing.revision) as batches:
+        assert await registration.withdraw()
+        [said] = (await anext(batches)).changes
+        [gone] = (await anext(batches)).changes
+    assert b'"state":"draining"' in said.value
+    assert (gone.key, gone.value) == (said.key, None)
+
+
 async def test_registrations_come_and_go_while_the_lease_lives(bench: Bench):
     first = await bench.registry.register([endpoint("a")])
     second = await bench.registry.register([endpoint("b", "other")])
@@ -63,7 +74,7 @@ async def test_registrations_come_and_go_while_the_lease_lives(bench: Bench):
     assert not bench.store.times("revoke")
     await anyio.sleep(60)
     assert set(await bench.store.keys()) == {key("b", "other")}
-    assert len(bench.store.times("put")) == 2, "each was written once"
+    assert len(bench.store.times("put")) == 3, "each was written once, and one said it leaves"
 
 
 async def test_the_last_one_ends_the_lease(bench: Bench):
