@@ -47,6 +47,7 @@ def _refuse_foreign(path: Path) -> None:
     # Never opened here: closing any descriptor of the file would drop the locks that SQLite holds
     # on it for another connection of this process (fcntl locks belong to processes).
     with contextlib.suppress(FileNotFoundError):
-        strangers = {path.stat().st_uid, path.lstat().st_uid} - {os.getuid()}  # a link's owner too
+        # A link's owner counts, too. Root may own it: /tmp is root's, and root needs no such trick.
+        strangers = {path.stat().st_uid, path.lstat().st_uid} - {os.getuid(), 0}
         if strangers:
             raise ConfigError(f"{path} belongs to user {strangers.pop()}; {_ADVICE}")
