@@ -1,0 +1,191 @@
+"""Channels, endpoints and watches of a mesh."""
+
+import asyncio
+
+import anyio
+import grpc
+import pytest
+
+from meshkit import Channel, ConfigError, Mesh, MeshClosedError, RegistryUnavailable, RoundRobin
+from tests.mesh.greeters import AT_ONCE, Greeter, greet
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def mesh(request):
+    async with Mesh(f"memory://{request.node.name}", hooks=[_no_crash]) as opened:
+        yield opened
+
+
+def _no_crash(event):
+    assert event.name != "task.crashed", event
+
+
+async def test_an_awaited_channel_is_shared_and_kept_until_the_mesh_closes(mesh):
+    first = await mesh.channel("s", warm_up=0)
+    assert isinstance(first, Channel)
+    assert isinstance(first, grpc.aio.Channel)
+    assert await mesh.channel("s", warm_up=0) is first
+    async with mesh.channel("s", warm_up=0) as borrowed:
+        assert borrowed is first
+    assert not first.is_closed
+    await mesh.aclose()
+    assert first.is_closed
+
+
+async def test_a_borrowed_channel_is_closed_with_its_last_holder(mesh):
+    async with mesh.channel("s", warm_up=0) as first:
+        async with mesh.channel("s", warm_up=0) as second:
+            assert second is first
+        assert not first.is_closed
+    assert first.is_closed
+    async with mesh.channel("s", warm_up=0) as third:
+        assert third is not first
+
+
+async def test_other_services_and_other_options_have_channels_of_their_own(mesh):
+    async def open_all():
+        return [
+            await mesh.channel("s", warm_up=0, **how)
+            for how in (
+                {},
+                {"policy": "round_robin"},
+                {"policy": RoundRobin},
+                {"options": [("grpc.max_receive_message_length", 1)]},
+                {"compression": grpc.Compression.Gzip},
+                {"credentials": credentials},
+            )
+        ] + [await mesh.channel("t", warm_up=0)]
+
+    credentials = grpc.ssl_channel_credentials()
+    channels = await open_all()
+    assert len(set(channels)) == 7
+    assert await open_all() == channels
+    assert len(mesh.status().channels) == 7
+
+
+async def test_a_channel_that_its_user_closed_is_replaced_and_forgotten(mesh):
+    async with mesh.channel("s", warm_up=0) as first:
+        await first.close()
+        second = await mesh.channel("s", warm_up=0)
+        assert second is not first
+    assert not second.is_closed
+    for _ in range(3):
+        async with mesh.channel("s", warm_up=0, options=[("x", id(object()))]):
+            pass
+    await mesh.channel("t", warm_up=0)
+    assert len(mesh._lifetime.running.channels._shared) == 2
+
+
+async def test_a_block_that_is_cancelled_while_it_opens_holds_nothing(mesh):
+    async def borrow():
+        async with mesh.channel("nobody", warm_up=60, policy="round_robin"):
+            raise AssertionError("there is nobody")
+
+    await mesh.channel("hung", warm_up=0)
+    task = asyncio.create_task(borrow())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert [channel.service for channel in mesh.status().channels] == ["hung"]
+
+
+async def test_calls_are_balanced_and_the_first_ones_too(mesh):
+    async with (
+        mesh.serve("s", Greeter("a"), quiet=AT_ONCE),
+        mesh.serve("s", Greeter("b"), quiet=AT_ONCE),
+        mesh.channel("s", policy="round_robin") as channel,
+    ):
+        assert sorted([await greet(channel) for _ in range(4)]) == ["a", "a", "b", "b"]
+        status = mesh.status()
+        assert [endpoint.started for endpoint in status.channels[0].endpoints] == [2, 2]
+        assert len(status.servers) == 2
+        assert status.registry.connected
+        assert len(status.registry.registrations) == 2
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b"])
+async def test_a_name_that_cannot_be_is_refused_where_it_is_given(mesh, name):
+    with pytest.raises(ConfigError, match="the service"):
+        await mesh.channel(name)
+    with pytest.raises(ConfigError, match="the service"):
+        async with mesh.channel(name):
+            pass
+    with pytest.raises(ConfigError, match="the service"):
+        await mesh.endpoints(name)
+    with pytest.raises(ConfigError, match="the service"):
+        async with mesh.watch(name):
+            pass
+    assert mesh.status().channels == ()
+
+
+async def test_a_policy_that_is_not_known_is_refused(mesh):
+    with pytest.raises(ConfigError, match="p2c"):
+        await mesh.channel("s", policy="fastest")
+
+
+async def test_endpoints_are_asked_of_the_registry():
+    async with Mesh("memory://asked") as one, Mesh("memory://asked") as two:
+        assert len(await one.endpoints("s")) == 0
+        async with two.register("s", "127.0.0.1:1", weight=7, zone="z", metadata={"a": "b"}):
+            [found] = await one.endpoints("s")
+            assert (found.address, found.weight, found.zone) == ("127.0.0.1:1", 7, "z")
+            assert found.metadata == {"a": "b"}
+        assert len(await one.endpoints("s")) == 0
+    async with Mesh("etcd://127.0.0.1:1?timeout=0.1") as down:
+        with pytest.raises(RegistryUnavailable, match=r"127\.0\.0\.1:1"):
+            await down.endpoints("s")
+
+
+async def test_namespaces_are_apart():
+    async with (
+        Mesh("memory://apart", namespace="a") as one,
+        Mesh("memory://apart", namespace="b") as two,
+        one.register("s", "127.0.0.1:1"),
+    ):
+        assert len(await one.endpoints("s")) == 1
+        assert len(await two.endpoints("s")) == 0
+
+
+async def test_a_watch_gives_each_change_and_a_slow_reader_the_newest(mesh):
+    async with mesh.watch("s") as sets:
+        assert len(known := await anext(sets)) == 0
+        async with mesh.register("s", "127.0.0.1:1"):
+            newer = await anext(sets)
+            assert [e.address for e in newer.since(known).added] == ["127.0.0.1:1"]
+            async with mesh.register("s", "127.0.0.1:2"):
+                async with mesh.register("s", "127.0.0.1:3"):
+                    pass
+                with anyio.fail_after(5):
+                    while len(newest := await anext(sets)) != 2:
+                        pass
+        with anyio.fail_after(5):
+            while len(newest := await anext(sets)):
+                pass
+        assert newest.revision > newer.revision
+    assert mesh.status().registry.watches == {}
+
+
+async def test_watching_can_be_given_up_at_any_time(mesh):
+    before = asyncio.all_tasks()
+    for _ in range(2):
+        async with mesh.watch("s") as sets:
+            async for _ in sets:
+                break
+    with anyio.move_on_after(0.05):
+        async with mesh.watch("s") as sets:
+            async for _ in sets:
+                pass
+    assert mesh.status().registry.watches == {}
+    with anyio.fail_after(1):
+        while asyncio.all_tasks() != before:
+            await asyncio.sleep(0)
+
+
+async def test_after_the_mesh_closed_its_channels_refuse(mesh):
+    channel = await mesh.channel("s", warm_up=0)
+    await mesh.aclose()
+    with pytest.raises(grpc.aio.UsageError, match="closed"):
+        channel.unary_unary("/s/M")(b"")
+    assert issubclass(MeshClosedError, RuntimeError)
