@@ -42,6 +42,7 @@ protos: ## generate the Python code of protos/
 	$(call make_venv,$(CURRENT_VENV))
 	$(CURRENT_VENV)/bin/python -m pip install --quiet --upgrade grpcio-tools
 	$(PROTOS_VENV)/bin/python protos/generate.py helloworld.proto examples/hello
+	$(PROTOS_VENV)/bin/python protos/generate.py clock.proto examples/two_and_one
 	$(PROTOS_VENV)/bin/python protos/generate.py meshkit/testing/v1/echo.proto meshkit/_proto
 	$(CURRENT_VENV)/bin/python protos/generate.py meshkit/testing/v1/echo.proto tests/stubs_current
 

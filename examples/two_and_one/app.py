@@ -13,9 +13,9 @@ import grpc
 
 from examples.hello.helloworld_pb2 import HelloReply, HelloRequest
 from examples.hello.helloworld_pb2_grpc import GreeterServicer, GreeterStub
+from examples.two_and_one.clock_pb2 import NowReply, NowRequest
+from examples.two_and_one.clock_pb2_grpc import ClockServicer
 from meshkit import Mesh
-from meshkit._proto.echo_pb2 import EchoReply, EchoRequest
-from meshkit._proto.echo_pb2_grpc import EchoServicer
 
 
 class Front(GreeterServicer):
@@ -32,11 +32,11 @@ class Front(GreeterServicer):
         return HelloReply(message=f"{reply.message}, through the front")
 
 
-class Clock(EchoServicer):
-    """Answers with the time."""
+class Clock(ClockServicer):
+    """Tells the time."""
 
-    async def UnaryUnary(self, request: EchoRequest, context) -> EchoReply:
-        return EchoReply(message=f"{datetime.now():%H:%M:%S}")
+    async def Now(self, request: NowRequest, context) -> NowReply:
+        return NowReply(time=f"{datetime.now():%H:%M:%S}")
 
 
 async def main() -> None:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 GENERATED = [
     ("helloworld.proto", "examples/hello", ".venv-protos"),
+    ("clock.proto", "examples/two_and_one", ".venv-protos"),
     ("meshkit/testing/v1/echo.proto", "meshkit/_proto", ".venv-protos"),
     ("meshkit/testing/v1/echo.proto", "tests/stubs_current", ".venv-protos-current"),
 ]
