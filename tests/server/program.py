@@ -44,7 +44,7 @@ def owners():
 
 async def serve(grace, host_asked=None):
     journal = Printed()
-    options = ServerOptions(quiet=Quiet(at_least=0.2, window=0.1), grace=grace)
+    options = ServerOptions(quiet=Quiet(at_least=0.6, window=0.1), grace=grace)
     server = Server({"ring": TellingRing()}, FakeRegistrar(journal), options, journal.emit)
     print("before", owners(), flush=True)
     async with server:

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
 import anyio
 import grpc
@@ -8,6 +9,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshkit.events import ServerDrained, ServerDraining, StreamsCut, TaskCrashed
 from meshkit.server import Phase, Quiet
+from meshkit.server.calls import Calls
+from meshkit.server.drain import Drain, Parts
+from meshkit.server.health import Health
 from tests.server.fakes import FakeRegistrar, Journal, a_server, dial
 from tests.server.ring import Ring
 from tests.server.ring_pb2_grpc import RingStub
@@ -254,6 +258,94 @@ async def test_stop_cuts_a_drain_short_wherever_it_waits(stage):
             async with within(2.0):
                 await server.stop()
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_handlers_that_are_cut_may_clean_up():
+    class Careful(Ring):
+        async def One(self, request, context):
+            self.began.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.sleep(0.2)
+                self.cleaned.append("one")
+
+    ring = Careful()
+    async with a_server(ring, grace=0.0) as server, dial(server) as channel:
+        call = RingStub(channel).One(b"")
+        await ring.began.wait()
+        await server.drain()
+        assert ring.cleaned == ["one"]
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+class ScriptedServer:
+    """Stands for gRPC's server: does as told when it is asked to stop in good order."""
+
+    def __init__(self, in_good_order):
+        self._in_good_order = in_good_order
+        self.journal = []
+
+    async def stop(self, grace):
+        if grace is None:
+            self.journal.append("cut")
+        else:
+            await self._in_good_order()
+            self.journal.append("refused")
+
+
+async def a_call(calls, seconds):
+    """A call as gRPC runs it: interceptor and handler in one task."""
+
+    async def handler(details):
+        await anyio.sleep(seconds)
+
+    details = SimpleNamespace(method="/test.Ring/One")
+    await asyncio.create_task(calls.intercept_service(handler, details))
+
+
+async def drained(server, calls, first_call=None):
+    parts = Parts(
+        address="",
+        server=server,
+        calls=calls,
+        health=Health(),
+        registration=None,
+        emit=Journal().emit,
+    )
+    drain = Drain(parts, leave_timeout=1.0, quiet=Quiet(at_least=0.0, window=0.0), grace=5.0)
+    async with anyio.create_task_group() as tasks:
+        if first_call is not None:
+            tasks.start_soon(a_call, calls, first_call)
+            await anyio.sleep(0)
+        await drain.run()
+
+
+async def test_the_last_answer_may_be_written_out(monkeypatch):
+    monkeypatch.setattr("meshkit.server.drain.FLUSH", 0.1)
+    calls = Calls()
+
+    async def write_out():
+        await calls.idle()
+        await anyio.sleep(0.05)
+
+    server = ScriptedServer(write_out)
+    await drained(server, calls, first_call=0.2)
+    assert server.journal == ["refused", "cut"]
+
+
+async def test_a_call_that_was_on_its_way_is_served(monkeypatch):
+    monkeypatch.setattr("meshkit.server.drain.FLUSH", 0.1)
+    calls = Calls()
+
+    async def one_comes():
+        await a_call(calls, 0.3)
+        server.journal.append("served")
+
+    server = ScriptedServer(one_comes)
+    await drained(server, calls)
+    assert server.journal[0] == "served"
 
 
 async def test_a_handler_that_will_not_end_is_left_behind_in_time(caplog):

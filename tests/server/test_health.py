@@ -93,3 +93,28 @@ async def test_a_watcher_that_does_not_read_holds_up_nobody():
 async def test_before_serving_the_server_is_not_well():
     answer = await Health().Check(ask(), None)
     assert answer.status == NOT_SERVING
+
+
+async def test_a_change_during_a_write_is_told_after_it():
+    class Slow:
+        def __init__(self):
+            self.told = []
+            self.writing = anyio.Event()
+            self.go_on = anyio.Event()
+
+        async def write(self, message):
+            self.told.append(message.status)
+            self.writing.set()
+            await self.go_on.wait()
+
+    health = Health()
+    health.serve([])
+    slow = Slow()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(health.Watch, ask(), slow)
+        await slow.writing.wait()
+        health.set("", serving=False)
+        slow.go_on.set()
+        await anyio.wait_all_tasks_blocked()
+        assert slow.told == [SERVING, NOT_SERVING]
+        health.close()

@@ -1,5 +1,6 @@
 import builtins
 import socket
+import threading
 
 import anyio
 import grpc
@@ -124,6 +125,34 @@ async def test_cancelled_while_it_registers_it_undoes_everything():
     assert scope.cancelled_caught
     assert server.phase is Phase.STOPPED
     assert not is_open(server.port)
+
+
+async def test_a_start_that_fails_half_way_leaves_no_open_port(monkeypatch):
+    start = grpc.aio._server.Server.start
+
+    async def start_and_fail(self):
+        await start(self)
+        raise OSError("planted")
+
+    monkeypatch.setattr(grpc.aio._server.Server, "start", start_and_fail)
+    server = a_server(Ring())
+    with pytest.raises(OSError, match="planted"):
+        await server.__aenter__()
+    assert server.phase is Phase.STOPPED
+    assert not is_open(server.port)
+
+
+async def test_its_threads_end_with_it():
+    def ours():
+        return [t for t in threading.enumerate() if t.name.startswith("meshkit handler")]
+
+    async with a_server({"bell": Bell()}) as server, dial(server) as channel:
+        assert await channel.unary_unary("/test.Bell/Strike")(b"x") == b"x"
+        threads = ours()
+        assert threads
+    for thread in threads:
+        await anyio.to_thread.run_sync(thread.join, 2.0)
+        assert not thread.is_alive()
 
 
 async def test_a_servicer_that_cannot_be_served_binds_nothing():
