@@ -30,8 +30,7 @@ __all__ = ["Server"]
 _AT_ONCE: Final = Quiet(at_least=0, window=0, at_most=0)
 # Seconds between pings that clients may send; `build` lets them come as often as every second.
 _PINGS: Final = 5.0
-# A signal to a process group often comes once more, forwarded by the parent (uv run, npm).
-_ECHO: Final = 0.5
+_ECHO: Final = 0.5  # seconds; a signal to a process group is often forwarded by the parent, too
 
 
 @final
@@ -221,7 +220,7 @@ class Server:
         until clients have noticed (`quiet`); then new calls are refused and those at work get
         `grace` seconds, after which they end with UNAVAILABLE.
 
-        Callers share one drain. It goes on if a caller is cancelled. Never raises.
+        Callers share one drain, and it goes on if one of them is cancelled.
         """
         options = self._options
         self._begin(options.leave_timeout, options.quiet, options.grace)
