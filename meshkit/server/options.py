@@ -47,7 +47,7 @@ class ServerOptions:
     zone: str = ""
     version: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    grace: float = 30.0
+    grace: float = 15.0
     leave_timeout: float = 2.0
     quiet: Quiet = field(default_factory=Quiet)
     reflection: bool = False

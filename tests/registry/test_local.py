@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 from meshkit.errors import ConfigError, MeshClosedError, RegistryError, RegistryUnavailable
-from meshkit.registry.local import LocalStore
+from meshkit.registry.local import LocalStore, place
 from meshkit.registry.local import store as local_store
 from meshkit.registry.local.database import Database
 from meshkit.registry.local.locks import LeaseLocks
@@ -450,9 +450,9 @@ async def test_what_belongs_to_another_user_is_refused(
 ) -> None:
     await store.list("")
     await store.aclose()
-    real = os.getuid()
-    monkeypatch.setattr(os, "getuid", lambda: real + 1)
-    with pytest.raises(ConfigError, match=f"belongs to user {real}; .*local:///path"):
+    me = os.getuid()
+    monkeypatch.setattr(place, "_trusted", lambda: {me + 1})
+    with pytest.raises(ConfigError, match=f"belongs to user {me}; .*local:///path"):
         await store.list("")
 
 

@@ -43,11 +43,14 @@ def prepare(path: Path, locks: Path) -> None:
         raise ConfigError(f"{path.parent} cannot be written; {_ADVICE}")
 
 
+def _trusted() -> set[int]:
+    return {os.getuid(), 0}  # /tmp is root's, and root could do anything anyway
+
+
 def _refuse_foreign(path: Path) -> None:
     # Never opened here: closing any descriptor of the file would drop the locks that SQLite holds
     # on it for another connection of this process (fcntl locks belong to processes).
     with contextlib.suppress(FileNotFoundError):
-        # A link's owner counts, too. Root may own it: /tmp is root's, and root needs no such trick.
-        strangers = {path.stat().st_uid, path.lstat().st_uid} - {os.getuid(), 0}
+        strangers = {path.stat().st_uid, path.lstat().st_uid} - _trusted()  # a link's owner too
         if strangers:
             raise ConfigError(f"{path} belongs to user {strangers.pop()}; {_ADVICE}")
