@@ -11,6 +11,7 @@ from aetcd import rpc
 from meshkit.errors import RegistryAuthError
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.testing.etcd import EtcdProcess
+from tests.registry.etcd.reading import take
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
@@ -66,7 +67,7 @@ async def test_one_token_serves_all_requests(guarded, make_store, authentication
     start = await store.put({"hers/1": b""}, lease=grant.lease)
     async with store.watch("hers/", after=start) as changes:
         await store.delete(["hers/1"])
-        assert (await anext(changes)).revision == start + 1
+        assert (await take(changes))[0].revision == start + 1
     assert len(authentications) == 1
 
 
@@ -79,7 +80,7 @@ async def test_expired_token_is_renewed(guarded, make_store, authentications) ->
     await anyio.sleep(2.5)
     async with store.watch("hers/", after=start) as changes:
         revision = await store.put({"hers/2": b""}, lease=0)
-        assert (await anext(changes)).revision == revision
+        assert (await take(changes))[0].revision == revision
     assert len(authentications) == 3
 
 
@@ -94,7 +95,7 @@ async def test_token_of_the_time_before_a_restart_is_renewed(make_store) -> None
         assert await store.renew(grant.lease) == 60.0
         async with store.watch("hers/", after=start) as changes:
             revision = await store.put({"hers/3": b""}, lease=grant.lease)
-            assert (await anext(changes)).revision == revision
+            assert (await take(changes))[0].revision == revision
 
 
 async def test_token_older_than_the_rights_is_renewed(guarded, make_store) -> None:

@@ -12,6 +12,7 @@ from meshkit.errors import RegistryUnavailable
 from meshkit.registry.etcd import EtcdStore
 from meshkit.registry.store import LeaseGone
 from meshkit.testing.etcd import EtcdProcess
+from tests.registry.etcd.reading import take
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
@@ -137,7 +138,7 @@ async def test_rotation_never_closes_a_connection_in_use(
         await store._session.rotate(watched)
         assert store.peer[1] == int(cluster[1].endpoint.rpartition(":")[2])
         revision = await store.put({prefix: b""}, lease=0)
-        assert (await anext(changes)).revision == revision
+        assert (await take(changes))[0].revision == revision
         assert store._session._retired == {watched}
     await store._session.rotate(store._session._member)
     assert store._session._retired == set()

@@ -11,6 +11,7 @@ from meshkit.errors import RegistryError, RegistryUnavailable
 from meshkit.registry.etcd import EtcdStore
 from meshkit.registry.store import Compacted
 from meshkit.testing.etcd import EtcdProcess, free_ports
+from tests.registry.etcd.reading import take
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
@@ -125,7 +126,7 @@ async def test_watch_on_a_frozen_member_ends_and_is_opened_elsewhere(
     await until_it_works(lambda: store.list(prefix), within=6)
     async with store.watch(prefix, after=start) as changes:
         revision = await store.put({prefix: b""}, lease=0)
-        assert (await anext(changes)).revision == revision
+        assert (await take(changes))[0].revision == revision
     victim.resume()
 
 

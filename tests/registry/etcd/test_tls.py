@@ -7,6 +7,7 @@ import trustme
 
 from meshkit.errors import RegistryAuthError, RegistryUnavailable
 from meshkit.testing.etcd import EtcdProcess
+from tests.registry.etcd.reading import take
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
@@ -40,7 +41,7 @@ async def test_tls(files, make_store, prefix: str) -> None:
         assert store.name == process.url
         start = await store.put({prefix: b"1"}, lease=0)
         async with store.watch(prefix, after=start - 1) as changes:
-            assert (await anext(changes)).revision == start
+            assert (await take(changes))[0].revision == start
 
         by_name = make_store(process.endpoint, cacert=files["cacert"], server_name="etcd.test")
         await by_name.list(prefix)
