@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Self
 
 import anyio.to_thread
 import grpc
@@ -38,7 +39,7 @@ class Server:
         self.address = ""
         self.process: asyncio.subprocess.Process | None = None
 
-    async def __aenter__(self) -> "Server":
+    async def __aenter__(self) -> Self:
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "examples.hello.server", "--port", "0"),
             *("--registry", self.registry),

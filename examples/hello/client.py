@@ -5,6 +5,7 @@ Once a second until Ctrl-C, as in any first test; or --count 3000 --interval 0 t
 
 import argparse
 import asyncio
+import contextlib
 from collections import Counter
 from datetime import datetime
 
@@ -51,7 +52,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # the summary is printed
         asyncio.run(main())
-    except KeyboardInterrupt:
-        pass  # the summary is printed

@@ -1,0 +1,67 @@
+"""Programs that a test starts as a user would, and ends."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+import anyio
+
+
+class Program:
+    """A running program and the lines it has printed."""
+
+    def __init__(self, process):
+        self._process = process
+        self.lines = []
+
+    async def until(self, word):
+        """The line that has `word` in it; lines before it are read."""
+        with anyio.fail_after(20):
+            while True:
+                line = (await self._process.stdout.readline()).decode().rstrip()
+                if not line:
+                    errors = (await self._process.stderr.read()).decode()
+                    raise AssertionError(f"it ended before {word!r}: {self.lines} {errors}")
+                self.lines.append(line)
+                if word in line:
+                    return line
+
+    async def ended(self, number=None):
+        """Its exit code and what is left of its output, after signal `number` if one is given."""
+        if number is not None:
+            self._process.send_signal(number)
+        with anyio.fail_after(30):
+            output, errors = await self._process.communicate()
+        self.lines += output.decode().splitlines()
+        return self._process.returncode, errors.decode()
+
+
+@contextlib.asynccontextmanager
+async def program(*arguments, registry=None):
+    """`python -m arguments...`, in a process group of its own; nothing of it survives the block."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("MESHKIT_")}
+    environ |= {"PYTHONUNBUFFERED": "1"} | ({"MESHKIT_REGISTRY": registry} if registry else {})
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *arguments),
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield Program(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()
+        process._transport.close()
+
+
+async def gone(sets):
+    """Return when the watched set is empty."""
+    with anyio.fail_after(20):
+        async for endpoints in sets:
+            if not endpoints:
+                return
