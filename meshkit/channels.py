@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NoReturn, TypeAlias, final
+from typing import Final, NoReturn, TypeAlias, final
 
 import anyio
 
 from meshkit.client import Channel, ChannelOptions, ChannelStatus
 
 __all__ = ["Channels"]
+
+# Seconds for answers that are on their way, as from servers of ours that have just drained.
+_FLUSH: Final = 0.5
 
 Make: TypeAlias = Callable[[str, ChannelOptions], Channel]
 
@@ -70,7 +73,7 @@ class Channels:
         """Close all of them, whoever holds them."""
         async with anyio.create_task_group() as closing:
             for shared in self._shared.values():
-                closing.start_soon(shared.channel.close)
+                closing.start_soon(shared.channel.close, _FLUSH)
         self._shared.clear()
 
 
