@@ -90,6 +90,7 @@ async def test_frozen_and_alone_every_wait_is_bounded(
         with pytest.raises(RegistryUnavailable):
             await operation()
         assert time.monotonic() - began < 0.6
+    assert not any(member.in_use for member in store._session._retired), "all streams were dropped"
     began = time.monotonic()
     await store.aclose()
     assert time.monotonic() - began < 0.5
@@ -123,6 +124,7 @@ async def test_watch_on_a_frozen_member_ends_and_is_opened_elsewhere(
         victim.pause()
         with anyio.fail_after(2), pytest.raises(RegistryUnavailable, match="silent"):
             await anext(changes)
+    assert using(store, cluster) is not victim
     await until_it_works(lambda: store.list(prefix), within=6)
     async with store.watch(prefix, after=start) as changes:
         revision = await store.put({prefix: b""}, lease=0)
