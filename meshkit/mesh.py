@@ -105,7 +105,7 @@ class Mesh:
         await self.aclose()
 
     @asynccontextmanager
-    async def lifespan(self, _app: object, /) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(self, _app: object, /) -> AsyncIterator[dict[str, Mesh]]:
         """For FastAPI and Starlette: `lifespan=mesh.lifespan`; also gives `request.state.mesh`."""
         async with self:
             yield {"mesh": self}
