@@ -8,7 +8,8 @@ import signal
 import tempfile
 import time
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -127,6 +128,17 @@ class Fleet:
     def run(self, seconds: float) -> None:
         """Let time pass, under load."""
         time.sleep(seconds)
+
+    @contextmanager
+    def paused(self, *programs: Program) -> Iterator[None]:
+        """Freeze processes for the length of a block: they will be late with everything."""
+        try:
+            for program in programs:
+                program.send(signal.SIGSTOP)
+            yield
+        finally:
+            for program in programs:
+                program.send(signal.SIGCONT)
 
     def names(self) -> set[str]:
         """The servers that should be known."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from tests.faults.fleet import Fleet, Size
 from tests.faults.outcome import Outcome
+from tests.faults.program import wait_until
 
 __all__ = ["etcd_restart", "etcd_stop", "etcd_wipe"]
+
+_CONNECT: Final = 10.0  # seconds
 
 
 def etcd_stop(size: Size) -> Outcome:
@@ -34,14 +38,20 @@ def etcd_restart(size: Size) -> Outcome:
 
 
 def etcd_wipe(size: Size) -> Outcome:
-    """etcd is killed, and started again without its data."""
+    """etcd is killed, and started again without its data; the clients find it empty."""
 
     def wipe(fleet: Fleet) -> None:
         fleet.etcd.kill()
         fleet.run(size.seconds)
-        fleet.etcd.restart(wipe=True)
+        with fleet.paused(*fleet.servers):  # else they may have registered before a client looks
+            fleet.etcd.restart(wipe=True)
+            wait_until("the clients have listed it", lambda: _reconnected(fleet), _CONNECT)
 
     return _outage("etcd-wipe", size, wipe)
+
+
+def _reconnected(fleet: Fleet) -> bool:
+    return all(client.happenings("registry.connected") for client in fleet.clients)
 
 
 def _outage(name: str, size: Size, hurt: Callable[[Fleet], None]) -> Outcome:

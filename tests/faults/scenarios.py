@@ -9,7 +9,7 @@ from typing import Final
 from tests.faults.fleet import Fleet, Size
 from tests.faults.journal import OK, Call
 from tests.faults.outcome import Outcome, failures
-from tests.faults.program import wait_until
+from tests.faults.program import Program, wait_until
 
 __all__ = ["hung", "kill", "rolling", "streams_cut"]
 
@@ -17,6 +17,7 @@ _SOON: Final = 0.05  # seconds in which a client must notice that a connection d
 _LEAVE: Final = 1.0  # seconds in which a server must have left the registry
 _LEASE_CHECK: Final = 1.5  # seconds that etcd may take to see that a lease has ended, and to say so
 _PINGS: Final = 8.0  # seconds after which pings tell that a server hangs
+_DEAF: Final = 0.2  # seconds; a server that leaves serves on for 0.5
 _NOISE: Final = 1.5  # seconds; the machine may have other things to do
 
 
@@ -27,7 +28,9 @@ def rolling(size: Size) -> Outcome:
     with Fleet(size) as fleet:
         fleet.run(size.seconds)
         for old in list(fleet.servers):
-            asked_at = old.send(signal.SIGTERM)
+            with fleet.paused(fleet.clients[0]):  # it calls on before it can have heard anything
+                asked_at = old.send(signal.SIGTERM)
+                fleet.run(_DEAF)
             status = old.wait()
             outcome.require(status == 0, f"{old.name} exited with {status}")
             (withdrawn,) = old.happenings("endpoint.withdrawn")
@@ -65,7 +68,7 @@ def kill(size: Size) -> Outcome:
         wait_until("the dead one is forgotten", fleet.is_settled, size.ttl + 10)
         fleet.run(1)
         outcome.finish(fleet)
-        gone = [_forgotten_at(fleet, client.name, victim.name) for client in fleet.clients]
+        gone = [_forgotten_at(client, victim.name) for client in fleet.clients]
     late = [c for c in outcome.calls if c.to == victim.name and c.start > killed_at + _SOON]
     outcome.require(not late, f"{len(late)} calls were sent to the dead server")
     in_flight = [c for c in outcome.calls if c.to == victim.name and c.end > killed_at]
@@ -79,9 +82,8 @@ def kill(size: Size) -> Outcome:
     return outcome
 
 
-def _forgotten_at(fleet: Fleet, client: str, server: str) -> float:
-    (program,) = (each for each in fleet.clients if each.name == client)
-    changes = program.happenings("endpoints.changed")
+def _forgotten_at(client: Program, server: str) -> float:
+    changes = client.happenings("endpoints.changed")
     return next(c.at for c in changes if server in c.fields["delta"]["removed"])
 
 
@@ -105,11 +107,14 @@ def hung(size: Size) -> Outcome:
         )
         fleet.run(1)
         outcome.finish(fleet)
+        noticed = [_noticed_at(client, victim.name) - hung_at for client in fleet.clients]
+    outcome.require(max(noticed) <= _PINGS + _NOISE, f"noticed only after {max(noticed):.2f} s")
     lost = failures(outcome.calls)
     others = [call for call in lost if call.to != victim.name]
     outcome.require(not others, f"{len(others)} calls failed that were not sent to it")
     overdue = [c for c in lost if c.code not in {"DEADLINE_EXCEEDED", "UNAVAILABLE"}]
     outcome.require(not overdue, f"{len(overdue)} calls ended in another way than they should")
+    outcome.note("noticed after", *noticed)
     last = max((call.start for call in lost), default=hung_at) - hung_at
     outcome.require(last <= _PINGS + _NOISE, f"calls were lost that were sent {last:.2f} s later")
     outcome.note("last lost call sent after", last)
@@ -121,11 +126,16 @@ def hung(size: Size) -> Outcome:
     return outcome
 
 
+def _noticed_at(client: Program, server: str) -> float:
+    failing = client.happenings("endpoint.failing")
+    return next((e.at for e in failing if e.fields["endpoint"] == server), math.inf)
+
+
 def streams_cut(size: Size) -> Outcome:
     """A server leaves under streams that outlive its grace: they are told, and cut."""
     outcome = Outcome("streams-cut")
     with Fleet(size) as fleet:
-        fleet.run(2)
+        fleet.run(1)
         victim = fleet.servers.pop()
         victim.send(signal.SIGTERM)
         status = victim.wait()

@@ -32,11 +32,11 @@ def test_a_killed_server_takes_only_its_own_calls_with_it():
 
 
 def test_a_server_that_hangs_is_left_alone_and_found_again():
-    check(hung(Size(servers=3, clients=1, rate=50, deadline=2, ttl=15, seconds=9)))
+    check(hung(Size(servers=3, clients=1, rate=50, deadline=2, ttl=15, seconds=10)))
 
 
 def test_streams_that_outlive_the_grace_are_told_and_cut():
-    check(streams_cut(Size(servers=2, clients=1, rate=20, streams=6, stream_seconds=5, grace=0.5)))
+    check(streams_cut(Size(servers=2, clients=1, rate=20, streams=6, stream_seconds=5, grace=1.5)))
 
 
 def test_a_frozen_etcd_that_ends_all_leases_is_not_noticed():
