@@ -4,8 +4,7 @@ A call here is a relay to grpc.aio's own call on one connection. It exists becau
 
 - the connection may not be known yet: the call waits in its channel's queue, without a task;
 - a call that found no connection goes to another endpoint, unseen by whoever awaits it;
-- grpc.aio's calls lose the message of a CancelledError, by which anyio knows its own
-  (grpc/grpc#43502), and throw CancelledError at callers whom nobody has cancelled.
+- grpc.aio's calls cannot be told apart from their canceller: see `cancellation.py`.
 
 On the good path it adds one object, one callback and no task. An outcome is kept as a value, so
 that an error nobody asks for makes no noise.
@@ -14,18 +13,21 @@ that an error nobody asks for makes no noise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import anyio
 import grpc
 import grpc.aio
 
+from meshkit.client.cancellation import heed
+from meshkit.client.explain import rpc_error
+
 if TYPE_CHECKING:
     from meshkit.client.channel import Channel
     from meshkit.client.subchannel import Method, Subchannel
 
-__all__ = ["Call", "rpc_error"]
+__all__ = ["Call"]
 
 T = TypeVar("T")
 
@@ -33,24 +35,34 @@ _CANCELLED: Final = "Locally cancelled by application!"  # grpc.aio's words
 _CLOSED: Final = "Channel closed while the call was running."
 
 
-def rpc_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
-    """An error as grpc.aio raises it, for a call that has no server to speak for it."""
-    empty = grpc.aio.Metadata()
-    return grpc.aio.AioRpcError(code, empty, empty, details=details, debug_error_string=details)
-
-
 def _now(answer: Coroutine[Any, Any, T]) -> T | None:
-    """The result of a coroutine that needs no waiting; None if it does."""
+    """The result of a coroutine that needs no waiting; None if it has none."""
     try:
         answer.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 -- of an interceptor; whoever awaits the call meets it
+        return None
     answer.close()
     return None
 
 
+def _connection(call: Any) -> Any:
+    return call.wait_for_connection()
+
+
 class Call:
     """What the four shapes share: where the call is, how it ends, who is told."""
+
+    # Of the class, as long as the call does not need its own: most calls never do.
+    wire: Any = None  # grpc.aio's call, once there is a connection for it
+    node: Subchannel | None = None
+    _code: grpc.StatusCode | None = None  # set when the call has ended
+    _error: grpc.aio.AioRpcError | None = None  # our own verdict, if it is not the wire's
+    _is_cancelled = False
+    _callbacks: list[Callable[[Any], None]] | None = None
+    _moved: anyio.Event | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(
         self,
@@ -67,15 +79,6 @@ class Call:
         self._deadline = None if timeout is None else channel.now() + timeout
         self._wait_for_ready = bool(wait_for_ready)
         self._options = options
-        self.wire: Any = None  # grpc.aio's call, once there is a connection for it
-        self.node: Subchannel | None = None
-        self._error: grpc.aio.AioRpcError | None = None  # our own verdict, if it is not the wire's
-        self._code: grpc.StatusCode | None = None  # set when the call has ended
-        self._tries = 2
-        self._callbacks: list[Callable[[Any], None]] | None = None
-        self._moved: anyio.Event | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_cancelled = False
         node = channel.pick() or channel.last_resort(self._wait_for_ready)
         if node is None:
             self._enqueue()
@@ -99,12 +102,23 @@ class Call:
 
     def retry_pick(self) -> None:
         """From the queue: leave it if there is a connection now, or no hope."""
+        if self._code is not None:  # ended by a done callback of one before it in the queue
+            return
         node = self._channel.pick() or self._channel.last_resort(self._wait_for_ready)
         if node is not None:
-            self.send(node, self.time_remaining())
-            self._leave_queue()
+            self._send_late(node)
         elif (verdict := self._channel.verdict(self._wait_for_ready)) is not None:
             self.settle(verdict)
+
+    def _send_late(self, node: Subchannel) -> None:
+        try:
+            self.send(node, self.time_remaining())
+        except Exception as error:  # noqa: BLE001 -- what grpc.aio tells who calls; they are gone
+            verdict = rpc_error(grpc.StatusCode.INTERNAL, f"The call cannot be sent: {error!r}")
+            verdict.__cause__ = error
+            self.settle(verdict)
+        else:
+            self._leave_queue()
 
     def _enqueue(self) -> None:
         """Wait for a connection, as long as the deadline allows, or end now if there is no hope."""
@@ -143,11 +157,13 @@ class Call:
         self._finish(code)
 
     def _move_on(self, node: Subchannel, details: str) -> None:
-        """No server has seen the call: another endpoint may have it."""
+        """No server has seen the call: another endpoint may have it.
+
+        It ends, since each move leaves an endpoint behind that is not picked before it is
+        connected again.
+        """
         self._channel.lost(node, details)
-        self._tries -= 1
-        hopeless = self._channel.is_closed or self.is_spent()
-        if hopeless or (self._tries == 0 and not self._wait_for_ready):
+        if self._channel.is_closed or self.is_spent():
             self.settle(self._channel.unavailable())
         elif (other := self._channel.pick()) is not None:
             self.send(other, self.time_remaining())
@@ -163,14 +179,22 @@ class Call:
         if self._code is None:
             self._error = error
             self.wire = None
+            self._code = error.code()
+            self._leave_queue()
             self._finish(error.code())
 
     def _finish(self, code: grpc.StatusCode) -> None:
         self._code = code
-        self._leave_queue()
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
-            callback(self)
+            try:
+                callback(self)
+            except Exception as error:  # noqa: BLE001 -- others wait behind us: as asyncio does it
+                context = {
+                    "message": f"Exception in done callback {callback!r}",
+                    "exception": error,
+                }
+                asyncio.get_running_loop().call_exception_handler(context)
 
     # ---- grpc.RpcContext
 
@@ -254,7 +278,7 @@ class Call:
         Raises:
             grpc.aio.AioRpcError: it ended before.
         """
-        await self.do("wait_for_connection")
+        await self.do(_connection)
 
     # ---- for the shapes: waiting for grpc.aio's call
 
@@ -266,19 +290,16 @@ class Call:
             self.cancel()  # as grpc.aio does when whoever awaits a call is cancelled
             raise
         if call is None:
-            raise asyncio.CancelledError if self._is_cancelled else self._verdict()
+            assert self._error is not None  # noqa: S101 -- the only way to end without a call
+            raise asyncio.CancelledError if self._is_cancelled else self._error
         return call
 
-    def _verdict(self) -> grpc.aio.AioRpcError:
-        assert self._error is not None  # noqa: S101 -- the only way to end without a call
-        return self._error
-
-    async def do(self, operation: str, *args: Any) -> Any:
+    async def do(self, operation: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """Do something with the call on the wire, again if it has moved meanwhile."""
         while True:
             call = self.wire or await self.sent()
             try:
-                return await getattr(call, operation)(*args)
+                return await operation(call, *args)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 if call is self.wire:
                     raise
@@ -287,15 +308,9 @@ class Call:
 
     async def interrupted(self, error: asyncio.CancelledError) -> NoReturn:
         """A CancelledError came out of grpc.aio: raise what it really was."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            if not error.args:
-                # Our task is being cancelled and grpc.aio dropped the canceller's message, by
-                # which anyio knows its own. anyio goes on cancelling until it is heard: give it
-                # the turns to do so.
-                for _ in range(3):
-                    await asyncio.sleep(0)
-            raise error
+        await heed(error)
         if self._is_cancelled:
             raise error
-        raise rpc_error(grpc.StatusCode.CANCELLED, _CLOSED) from None
+        # Cut by `close`, or by the cancellation of somebody else who awaited the same call.
+        words = _CLOSED if self._channel.is_closed else _CANCELLED
+        raise rpc_error(grpc.StatusCode.CANCELLED, words) from None

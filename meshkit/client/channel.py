@@ -13,8 +13,8 @@ import grpc
 import grpc.aio
 
 from meshkit.balancer import Balancer, Counts, Readiness, picker_named
-from meshkit.client.call import Call, rpc_error
-from meshkit.client.explain import explain
+from meshkit.client.call import Call
+from meshkit.client.explain import explain, rpc_error
 from meshkit.client.multicallable import MethodFactory
 from meshkit.client.options import ChannelOptions, ChannelStatus, EndpointStatus
 from meshkit.client.subchannel import Subchannel
@@ -27,6 +27,7 @@ from meshkit.tasks import Job, Supervisor
 __all__ = ["Channel"]
 
 States: Final = grpc.ChannelConnectivity
+_LAST_WORD: Final = 0.05  # seconds
 
 
 def _refuse() -> NoReturn:
@@ -67,7 +68,7 @@ class Channel(MethodFactory):
         picker = picker_named(policy, rng) if isinstance(policy, str) else policy(rng)
         self._balancer = Balancer(service, make_node=self._connect, picker=picker)
         self._jobs: dict[Subchannel, Job] = {}
-        self._retiring: set[Subchannel] = set()
+        self._retiring: dict[Subchannel, Job] = {}
         self._watch: Watch | None = None
         self._resolution = Resolution()
         self._cause = ""
@@ -85,6 +86,8 @@ class Channel(MethodFactory):
                 self._adopt(resolution)
 
     def _adopt(self, resolution: Resolution) -> None:
+        if self.is_closed:  # news that was on its way when the channel was closed
+            return
         self._resolution = resolution
         if resolution.endpoints is not None:
             for node in self._balancer.reconcile(resolution.endpoints):
@@ -99,16 +102,26 @@ class Channel(MethodFactory):
         return node
 
     def _retire(self, node: Subchannel) -> None:
-        self._jobs.pop(node).cancel()
-        self._retiring.add(node)
-        self._supervisor.start(f"retire {node.endpoint.address}", self._close_idle, node)
+        self._retiring[node] = watching = self._jobs.pop(node)
+        self._supervisor.start(
+            f"retire {node.endpoint.address}", self._part_with, node, watching, None
+        )
 
-    async def _close_idle(self, node: Subchannel) -> None:
-        await node.close(None)
-        self._retiring.discard(node)
+    async def _part_with(self, node: Subchannel, watching: Job, grace: float | None) -> None:
+        try:
+            await node.close(grace)
+            # Core's last word to the watch would come after we said that all is closed, maybe
+            # when the loop is. It waits while anybody holds a call of this connection.
+            with anyio.move_on_after(_LAST_WORD):
+                await watching.ended()
+        finally:
+            watching.cancel()
+            self._retiring.pop(node, None)
 
     def _note(self, node: Subchannel, readiness: Readiness) -> None:
         """A connection has become something else."""
+        if node not in self._jobs:  # no longer ours to pick
+            return
         was, node.readiness = node.readiness, readiness
         self._balancer.set_readiness(node, readiness)
         if readiness is Readiness.READY:
@@ -139,8 +152,7 @@ class Channel(MethodFactory):
     def lost(self, node: Subchannel, details: str) -> None:
         """A call found that `node` has no connection: know it before core tells."""
         self._cause = details
-        if node in self._jobs:
-            self._note(node, Readiness.FAILING)
+        self._note(node, Readiness.FAILING)
 
     def verdict(self, wait_for_ready: bool) -> grpc.aio.AioRpcError | None:
         """What a call that found no endpoint has to be told; None if it should wait.
@@ -169,11 +181,7 @@ class Channel(MethodFactory):
 
     def _explain(self) -> str:
         return explain(
-            self._resolution,
-            self._watch,
-            service=self.service,
-            counts=self.counts(),
-            cause=self._cause,
+            self.service, self._resolution, self._watch, counts=self.counts(), cause=self._cause
         )
 
     # ---- what it is doing
@@ -203,16 +211,7 @@ class Channel(MethodFactory):
             age=self._watch.age() if self._watch is not None else None,
             trouble=self._resolution.trouble,
             state=self.get_state(),
-            endpoints=tuple(
-                EndpointStatus(
-                    endpoint=node.endpoint,
-                    readiness=node.readiness,
-                    pending=node.pending,
-                    started=node.started,
-                    failed=node.failed,
-                )
-                for node in self._balancer.nodes
-            ),
+            endpoints=tuple(EndpointStatus.of(node) for node in self._balancer.nodes),
             waiting=len(self.queue),
         )
 
@@ -229,15 +228,21 @@ class Channel(MethodFactory):
         del try_to_connect
         if self.is_closed:
             return States.SHUTDOWN
-        found = {node.readiness for node in self._jobs}
-        if Readiness.READY in found:
+        counts = self.counts()
+        if counts.ready or counts.draining:
             return States.READY
-        if Readiness.CONNECTING in found or self._is_unresolved:
+        if counts.connecting or self._is_unresolved:
             return States.CONNECTING
         return States.TRANSIENT_FAILURE
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Return when the state is another one than `last_observed_state`."""
+        """Return when the state is another one than `last_observed_state`.
+
+        Raises:
+            grpc.aio.UsageError: the channel is closed already.
+        """
+        if self.is_closed:
+            _refuse()
         while self.get_state() is last_observed_state:
             await self._state.changed()
 
@@ -249,7 +254,7 @@ class Channel(MethodFactory):
         """
         while (state := self.get_state()) is not States.READY:
             if state is States.SHUTDOWN:
-                raise grpc.aio.UsageError("Channel is closed.")
+                _refuse()
             await self._state.changed()
 
     async def warm_up(self) -> None:
@@ -270,21 +275,24 @@ class Channel(MethodFactory):
         Args:
             grace: seconds that running calls have to end; None cuts them. A call that is cut
                 ends with CANCELLED.
+
+        Raises:
+            ValueError: `grace` is negative.
         """
+        if grace is not None and grace < 0:
+            raise ValueError(f"grace must be 0 or more, got {grace}")
         if self.is_closed:
             return
         self.pick = _refuse
         self._following.cancel()
-        nodes = [*self._jobs, *self._retiring]
-        for job in self._jobs.values():
-            job.cancel()
+        leaving = self._jobs | self._retiring
         self._jobs.clear()
         for call in list(self.queue):
             call.settle(rpc_error(grpc.StatusCode.CANCELLED, "Channel closed."))
         self._state.set(States.SHUTDOWN)
         async with anyio.create_task_group() as closing:
-            for node in nodes:
-                closing.start_soon(node.close, grace or 0.0)
+            for node, watching in leaving.items():
+                closing.start_soon(self._part_with, node, watching, grace or 0.0)
         self._emit(ChannelClosed(self.service))
 
     async def __aenter__(self) -> Self:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import grpc
+import grpc.aio
+
 from meshkit.balancer import Counts
 from meshkit.discovery import Resolution, Watch
 
-__all__ = ["explain"]
+__all__ = ["explain", "rpc_error"]
+
+
+def rpc_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    """An error as grpc.aio raises it, for a call that has no server to speak for it."""
+    empty = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(code, empty, empty, details=details, debug_error_string=details)
 
 
 def explain(
-    resolution: Resolution, watch: Watch | None, *, service: str, counts: Counts, cause: str
+    service: str, resolution: Resolution, watch: Watch | None, *, counts: Counts, cause: str
 ) -> str:
     """The details of the error for a call that cannot be sent.
 
     There are three different "no": the endpoints are not known, there are none, none is ready.
 
     Args:
-        resolution: what is known of the service.
-        watch: where that comes from; None before anybody was asked.
         service: the service's name.
+        resolution: what is known of it.
+        watch: where that comes from; None before anybody was asked.
         counts: its endpoints by state.
         cause: the last error of a connection, or "".
     """

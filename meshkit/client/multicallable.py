@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import grpc
 import grpc.aio
 
+from meshkit.client.metadata import checked
 from meshkit.client.replay import Replay
 from meshkit.client.shapes import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from meshkit.client.subchannel import Method
@@ -27,6 +28,17 @@ Serializer: TypeAlias = Callable[[Any], bytes]
 Deserializer: TypeAlias = Callable[[bytes], Any]
 
 
+def _options(
+    metadata: Any, credentials: grpc.CallCredentials | None, compression: grpc.Compression | None
+) -> dict[str, Any]:
+    """What is handed to grpc.aio as it is, whichever connection the call is put on."""
+    return {
+        "metadata": checked(metadata),
+        "credentials": credentials,
+        "compression": compression,
+    }
+
+
 class _UnaryRequest:
     _call: type[UnaryUnaryCall | UnaryStreamCall]
 
@@ -44,7 +56,7 @@ class _UnaryRequest:
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        options = {"metadata": metadata, "credentials": credentials, "compression": compression}
+        options = _options(metadata, credentials, compression)
         return self._call(self._channel, self._method, request, timeout, wait_for_ready, options)
 
 
@@ -64,7 +76,7 @@ class _StreamRequest:
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        options = {"metadata": metadata, "credentials": credentials, "compression": compression}
+        options = _options(metadata, credentials, compression)
         requests = None if request_iterator is None else Replay(request_iterator)
         return self._call(self._channel, self._method, requests, timeout, wait_for_ready, options)
 

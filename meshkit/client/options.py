@@ -8,7 +8,7 @@ from typing import final
 import grpc
 
 from meshkit.balancer import PickerFactory, Readiness
-from meshkit.client.subchannel import ConnectionOptions
+from meshkit.client.subchannel import ConnectionOptions, Subchannel
 from meshkit.endpoint import Endpoint
 
 __all__ = ["ChannelOptions", "ChannelStatus", "EndpointStatus"]
@@ -42,6 +42,17 @@ class EndpointStatus:
     pending: int
     started: int
     failed: int
+
+    @classmethod
+    def of(cls, node: Subchannel) -> EndpointStatus:
+        """As `node` is now."""
+        return cls(
+            endpoint=node.endpoint,
+            readiness=node.readiness,
+            pending=node.pending,
+            started=node.started,
+            failed=node.failed,
+        )
 
 
 @final

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc.aio
 
@@ -39,9 +39,23 @@ def _abandon(loop: asyncio.AbstractEventLoop, call: Any) -> None:
         loop.call_soon_threadsafe(call.cancel)
 
 
-class _StreamResponse(Call):
-    _messages: AsyncIterator[Any] | None = None
+def _next_message(call: Any) -> Any:
+    return anext(aiter(call))  # grpc.aio keeps one iterator for each call
 
+
+def _read(call: Any) -> Any:
+    return call.read()
+
+
+def _write(call: Any, request: Any) -> Any:
+    return call.write(request)
+
+
+def _done_writing(call: Any) -> Any:
+    return call.done_writing()
+
+
+class _StreamResponse(Call):
     def send(self, node: Subchannel, timeout: float | None) -> None:
         """Put the call on a connection; it is cancelled there when nobody holds this one any more.
 
@@ -50,7 +64,13 @@ class _StreamResponse(Call):
         """
         super().send(node, timeout)
         loop = asyncio.get_running_loop()
-        weakref.finalize(self, _abandon, loop, self.wire).atexit = False
+        self._abandoned = weakref.finalize(self, _abandon, loop, self.wire)
+        self._abandoned.atexit = False
+
+    def ended(self, call: Any) -> None:
+        """The call on the wire has ended, and can no longer be abandoned."""
+        self._abandoned.detach()
+        super().ended(call)
 
     def on_end(self) -> Callable[[Any], None]:
         node, this = self.node, weakref.ref(self)
@@ -63,23 +83,13 @@ class _StreamResponse(Call):
 
         return ended
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        if self._messages is None:
-            self._messages = self._iterate()
-        return self._messages
+    def __aiter__(self) -> Self:
+        # Its own iterator: a generator that held the call would keep it, once abandoned, until the
+        # next garbage collection.
+        return self
 
-    async def _iterate(self) -> AsyncIterator[Any]:
-        while True:
-            call = self.wire or await self.sent()
-            try:
-                async for message in call:
-                    yield message
-                return
-            except grpc.aio.AioRpcError:
-                if call is self.wire:
-                    raise
-            except asyncio.CancelledError as error:
-                await self.interrupted(error)
+    async def __anext__(self) -> Any:
+        return await self.do(_next_message)
 
     async def read(self) -> Any:
         """The next message, or `grpc.aio.EOF`.
@@ -87,7 +97,7 @@ class _StreamResponse(Call):
         Raises:
             grpc.aio.AioRpcError: the call ended with an error.
         """
-        return await self.do("read")
+        return await self.do(_read)
 
 
 class _StreamRequest(Call):
@@ -103,13 +113,13 @@ class _StreamRequest(Call):
             grpc.aio.AioRpcError: the call ended with an error.
             asyncio.InvalidStateError: the call or its request stream has ended already.
         """
-        await self.do("write", request)
+        await self.do(_write, request)
         self._written = True
 
     async def done_writing(self) -> None:
         """Say that no message will follow; twice is fine."""
         self._written = True
-        await self.do("done_writing")
+        await self.do(_done_writing)
 
 
 class UnaryUnaryCall(_UnaryResponse, grpc.aio.UnaryUnaryCall[Any, Any]):

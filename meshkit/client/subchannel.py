@@ -13,6 +13,7 @@ import grpc.aio
 
 from meshkit.balancer import PendingCalls, Readiness
 from meshkit.endpoint import Endpoint
+from meshkit.errors import ConfigError
 
 __all__ = ["ConnectionOptions", "Method", "Subchannel"]
 
@@ -40,9 +41,9 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
     # Retries go to another endpoint, so they are ours. The rest is work of core's that one
-    # connection to one address does not need; it pays for our own.
+    # connection to one address does not need; it pays for our own. ("grpc.minimal_stack" would
+    # pay more, but it drops the limits on the size of messages.)
     ("grpc.enable_retries", 0),
-    ("grpc.minimal_stack", 1),
     ("grpc.enable_channelz", 0),
     ("grpc.http2.bdp_probe", 0),
 )
@@ -75,6 +76,14 @@ class ConnectionOptions:
     interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
     compression: grpc.Compression | None = None
     options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        # grpc.aio would tell each connection, in a task where nobody who could help hears it.
+        wrong = [i for i in self.interceptors if not isinstance(i, grpc.aio.ClientInterceptor)]
+        if wrong:
+            raise ConfigError(f"not an interceptor of grpc.aio: {wrong[0]!r}")
+        if not isinstance(self.credentials, grpc.ChannelCredentials | None):
+            raise ConfigError(f"not channel credentials: {type(self.credentials).__name__}")
 
     def connect(self, endpoint: Endpoint) -> grpc.aio.Channel:
         """A channel to `endpoint` alone."""
@@ -162,14 +171,13 @@ class Subchannel(PendingCalls):
         )
 
     async def watch(self, changed: Callable[[Subchannel, Readiness], None]) -> None:
-        """Tell `changed` whenever the readiness is another one, until cancelled.
+        """Tell `changed` whenever the readiness is another one, until closed.
 
         TRANSIENT_FAILURE holds until READY (gRFC A62): a connection that is tried again and again
         is failing, not connecting.
         """
         states = grpc.ChannelConnectivity
-        while True:
-            state = self._channel.get_state(try_to_connect=True)
+        while (state := self._channel.get_state(try_to_connect=True)) is not states.SHUTDOWN:
             readiness = self.readiness
             if state is states.READY:
                 readiness = Readiness.READY
@@ -186,8 +194,10 @@ class Subchannel(PendingCalls):
 
         Closing earlier would throw CancelledError into whoever awaits a call.
         """
-        if self.pending:
-            self._idle = self._idle or anyio.Event()
-            with anyio.move_on_after(grace):
-                await self._idle.wait()
-        await self._channel.close()
+        try:
+            if self.pending:
+                self._idle = self._idle or anyio.Event()
+                with anyio.move_on_after(grace):
+                    await self._idle.wait()
+        finally:
+            await self._channel.close()  # needs no waiting: done even if we are being cancelled
