@@ -1,19 +1,96 @@
-"""A resolver that a test writes, and small servers that answer who they are."""
+"""A resolver that a test writes, small servers that answer who they are, and what tests wait for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
 
+import anyio
 import grpc
 import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
 
+from meshkit.client import Channel, ChannelOptions
 from meshkit.discovery import Resolution
 from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.events import Event, TaskCrashed
 from meshkit.latest import Latest
+from meshkit.tasks import Supervisor
 
 PATH = "/test.Echo/"
+SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+def method(channel: grpc.aio.Channel, shape: str, **how: Any) -> Any:
+    """The method of the echo servers that has this shape."""
+    name = "".join(word.title() for word in shape.split("_"))
+    return getattr(channel, shape)(PATH + name, **how)
+
+
+def begin(channel: grpc.aio.Channel, shape: str, *requests: bytes, **how: Any) -> Any:
+    """A call of this shape."""
+    start = method(channel, shape)
+    return start(requests[0] if shape.startswith("unary") else iter(requests), **how)
+
+
+async def result(call: Any) -> list[bytes]:
+    """All that a call answers."""
+    if isinstance(call, grpc.aio.UnaryUnaryCall | grpc.aio.StreamUnaryCall):
+        return [await call]
+    return [message async for message in call]
+
+
+async def error_of(call: Any) -> grpc.aio.AioRpcError:
+    """The error that a call ends with."""
+    try:
+        answer = await result(call)
+    except grpc.aio.AioRpcError as error:
+        return error
+    raise AssertionError(f"no error but {answer}")
+
+
+async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Return when `condition` holds."""
+    with anyio.fail_after(timeout):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def pending(channel: Channel) -> int:
+    """Calls under way or waiting."""
+    status = channel.status()
+    return sum(endpoint.pending for endpoint in status.endpoints) + status.waiting
+
+
+@asynccontextmanager
+async def open_channel(
+    *servers: EchoServer | Endpoint, options: ChannelOptions | None = None
+) -> AsyncIterator[tuple[Channel, FakeResolver]]:
+    """A channel to `servers`, warm; without servers nothing is known yet. Nothing may crash in it."""
+    events: list[Event] = []
+    supervisor = Supervisor(events.append)
+    await supervisor.open()
+    resolver = FakeResolver()
+    channel = Channel("echo", resolver, supervisor, options or ChannelOptions(), events.append)
+    try:
+        if servers:
+            resolver.say(*servers)
+            await channel.warm_up()
+        yield channel, resolver
+    finally:
+        await channel.close()
+        await supervisor.aclose()
+    assert resolver.holders == 0
+    assert not [event for event in events if isinstance(event, TaskCrashed)]
+
+
+@asynccontextmanager
+async def serving(*names: str) -> AsyncIterator[list[EchoServer]]:
+    """Running echo servers."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(EchoServer(name)) for name in names]
 
 
 class FakeWatch:
@@ -63,6 +140,8 @@ class EchoServer:
 
     def __init__(self, name: str, *, port: int = 0) -> None:
         self.name = name
+        self.health: Any = None  # a health servicer, if the server is to have one
+        self.credentials: grpc.ServerCredentials | None = None
         self.port = port
         self.seen: list[bytes] = []
         self.active = 0
@@ -79,7 +158,13 @@ class EchoServer:
         }
         handler = grpc.method_handlers_generic_handler("test.Echo", methods)
         self.server.add_generic_rpc_handlers((handler,))
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        if self.health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+        address = f"127.0.0.1:{self.port}"
+        if self.credentials is None:
+            self.port = self.server.add_insecure_port(address)
+        else:
+            self.port = self.server.add_secure_port(address, self.credentials)
         await self.server.start()
         return self
 
@@ -102,7 +187,10 @@ class EchoServer:
         kind, *words = request.decode().split(":")
         self.active += 1
         try:
-            if kind == "sleep":
+            if kind == "metadata":
+                await context.send_initial_metadata((("begin", "b"),))
+                context.set_trailing_metadata((("end", "e"),))
+            elif kind == "sleep":
                 await asyncio.sleep(float(words[0]))
             elif kind == "abort":
                 await context.abort(grpc.StatusCode[words[0]], ":".join(words[1:]))
@@ -126,3 +214,48 @@ class EchoServer:
     async def _stream_stream(self, requests, context):
         async for request in requests:
             yield await self._one(request, context)
+
+
+class Proxy:
+    """A wire to a server that counts what goes there, and can be frozen: then nothing arrives."""
+
+    def __init__(self, server: EchoServer) -> None:
+        self._server = server
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self.sent = 0
+
+    async def __aenter__(self) -> Proxy:
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(service="echo", id="proxy", address=f"127.0.0.1:{self.port}")
+
+    def freeze(self) -> None:
+        self._flows.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", self._server.port)
+        for source, sink, counts in ((reader, there[1], 1), (there[0], writer, 0)):
+            self._pumps.add(asyncio.create_task(self._pump(source, sink, counts)))
+
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, counts: int
+    ) -> None:
+        try:
+            while data := await source.read(65536):
+                await self._flows.wait()
+                self.sent += counts * len(data)
+                sink.write(data)
+        finally:
+            sink.close()
