@@ -16,6 +16,7 @@ from tests.faults.scenarios import hung, kill, rolling, streams_cut
 
 SCENARIOS: Final[Mapping[str, tuple[Callable[[Size], Outcome], Size]]] = {
     "rolling": (rolling, Size(seconds=3)),
+    "rolling-far": (rolling, Size(seconds=3, distance=0.05)),
     "kill": (kill, Size()),
     "etcd-stop": (etcd_stop, Size(seconds=60)),
     "etcd-restart": (etcd_restart, Size()),

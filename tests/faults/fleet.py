@@ -38,6 +38,7 @@ class Size:
         deadline: of calls, beyond their work.
         ttl: of all leases.
         grace: of the servers.
+        distance: seconds that a message takes between clients and servers.
         seconds: how long lasts what the scenario does (an outage, a freeze).
     """
 
@@ -49,6 +50,7 @@ class Size:
     deadline: float = 5.0
     ttl: float = 5.0
     grace: float = 30.0
+    distance: float = 0.0
     seconds: float = 5.0
 
 
@@ -89,12 +91,15 @@ class Fleet:
 
     # ---- processes
 
-    def start_server(self, name: str, port: int = 0) -> Program:
+    def start_server(self, name: str, port: str = "0") -> Program:
         """Another server, which is not ready yet."""
-        grace = f"{self.size.grace}"
-        return self._start(name, "server", "--port", f"{port}", "--grace", grace)
+        size = self.size
+        return self._start(
+            *(name, "server", "--port", port),
+            *("--grace", f"{size.grace}", "--distance", f"{size.distance}"),
+        )
 
-    def replace(self, old: Program, port: int) -> Program:
+    def replace(self, old: Program, port: str) -> Program:
         """The successor of a server, which is not ready yet."""
         new = self.start_server(f"{old.name}-new", port)
         self.servers[self.servers.index(old)] = new

@@ -17,20 +17,17 @@ _SOON: Final = 0.05  # seconds in which a client must notice that a connection d
 _LEAVE: Final = 1.0  # seconds in which a server must have left the registry
 _LEASE_CHECK: Final = 1.5  # seconds that etcd may take to see that a lease has ended, and to say so
 _PINGS: Final = 8.0  # seconds after which pings tell that a server hangs
-_DEAF: Final = 0.2  # seconds; a server that leaves serves on for 0.5
 _NOISE: Final = 1.5  # seconds; the machine may have other things to do
 
 
 def rolling(size: Size) -> Outcome:
     """Every server is replaced, one after the other: no call fails."""
-    outcome = Outcome("rolling")
+    outcome = Outcome(f"rolling ({size.distance:g} s away)" if size.distance else "rolling")
     left, drained, ready = [], [], []
     with Fleet(size) as fleet:
         fleet.run(size.seconds)
         for old in list(fleet.servers):
-            with fleet.paused(fleet.clients[0]):  # it calls on before it can have heard anything
-                asked_at = old.send(signal.SIGTERM)
-                fleet.run(_DEAF)
+            asked_at = old.send(signal.SIGTERM)
             status = old.wait()
             outcome.require(status == 0, f"{old.name} exited with {status}")
             (withdrawn,) = old.happenings("endpoint.withdrawn")

@@ -12,6 +12,7 @@ import grpc
 from meshkit import Mesh, draining
 from meshkit._proto.echo_pb2 import EchoReply, EchoRequest
 from meshkit._proto.echo_pb2_grpc import EchoServicer
+from tests.faults.distance import place
 from tests.faults.journal import Journal
 from tests.faults.program import arguments, end_with_parent
 
@@ -41,22 +42,24 @@ class Echo(EchoServicer):
 
 async def main(given: argparse.Namespace, journal: Journal) -> None:
     async with (
+        place(given.distance, given.port) as where,
         Mesh(given.registry, ttl=given.ttl, hooks=[journal]) as mesh,
         mesh.serve(
             given.service,
             Echo(given.name, journal),
-            port=given.port,
             grace=given.grace,
             metadata={"name": given.name},
+            **where,
         ) as server,
     ):
-        journal.note("ready", port=server.port)
+        journal.note("ready", port=server.address.rpartition(":")[2])
         await server.serve_forever()
 
 
 if __name__ == "__main__":
     flags = arguments(__doc__)
     flags.add_argument("--port", type=int, default=0)
+    flags.add_argument("--distance", type=float, default=0.0, help="from its clients, in seconds")
     flags.add_argument("--grace", type=float, default=30.0)
     given = flags.parse_args()
     end_with_parent()
