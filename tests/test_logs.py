@@ -1,8 +1,10 @@
 """Log lines: only where somebody asked for them, and then all of them."""
 
+import json
 import logging
 import subprocess
 import sys
+from types import MappingProxyType
 
 import pytest
 import structlog
@@ -10,6 +12,7 @@ from structlog.testing import capture_logs
 
 from meshkit import Endpoint, EndpointSet, Mesh
 from meshkit.events import (
+    ConfigResolved,
     EndpointRegistered,
     EndpointsChanged,
     LeaseUnconfirmed,
@@ -53,6 +56,11 @@ def run(setup=""):
 
 def test_a_program_that_did_not_ask_sees_nothing():
     assert run() == ("", "")
+
+
+def test_json_renderers_can_write_the_details():
+    event = ConfigResolved("memory://m", "default", MappingProxyType({"registry": "keyword"}))
+    assert json.loads(json.dumps(event.details()))["sources"] == {"registry": "keyword"}
 
 
 def test_stdlib_logging_gets_one_warning_for_an_outage_and_stdout_nothing():

@@ -21,7 +21,12 @@ class Event:
 
     def details(self) -> Mapping[str, Any]:
         """The fields for a log line."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def _plain(value: object) -> object:
+    """A mapping as a dict: a read-only one is none to JSON renderers."""
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 class Hook(Protocol):
