@@ -1,0 +1,186 @@
+"""The tables of the reference that come out of the code: `python -m tests.docs.generate`.
+
+A page has `<!-- generated: events -->` where the table `events` begins and `<!-- end -->` where it
+ends; running this writes it anew, and `test_reference` fails while one is out of date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import meshkit
+from meshkit import events
+from tests.docs.markdown import ROOT, pages
+
+__all__ = ["TABLES", "regenerated"]
+
+_MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_UNDOCUMENTED = {"PickerFactory": "A function from a `random.Random` to a `Picker`."}
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().replace("|", r"\|")
+
+
+def _summary(thing: object) -> str:
+    doc = inspect.getdoc(thing) or ""
+    return _cell(doc.split("\n\n")[0])
+
+
+def _section(thing: object, title: str) -> dict[str, str]:
+    """The entries of a section of a docstring, by name."""
+    doc = inspect.getdoc(thing) or ""
+    found = re.search(rf"^{title}:\n((?:    .*\n?|\n)*)", doc, re.MULTILINE)
+    entries = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", found[1] if found else "", re.MULTILINE)
+    return {name: _cell(text) for name, text in entries}
+
+
+def event_types() -> list[type[events.Event]]:
+    """All events, in order of name."""
+    found = (getattr(events, name) for name in events.__all__)
+    return sorted(
+        (
+            e
+            for e in found
+            if isinstance(e, type) and issubclass(e, events.Event) and e is not events.Event
+        ),
+        key=lambda event: event.name,
+    )
+
+
+def _sample(event: type[events.Event]) -> events.Event:
+    """An event to ask for the names of its details."""
+    endpoint = meshkit.Endpoint(service="s", id="i", address="a:1")
+    known: dict[str, Any] = {"endpoint": endpoint, "delta": meshkit.Delta(), "error": ValueError()}
+    fields = [field.name for field in dataclasses.fields(event)]
+    return event(**{name: known.get(name, 0) for name in fields})
+
+
+def _events() -> str:
+    return _table(
+        ("event", "level", "fields of the log line", "class", "when"),
+        (
+            (
+                f"`{event.name}`",
+                event.level,
+                ", ".join(f"`{name}`" for name in _sample(event).details()),
+                f"`{event.__name__}`",
+                _summary(event),
+            )
+            for event in event_types()
+        ),
+    )
+
+
+def _event_names() -> str:
+    return _table(
+        ("level", "events"),
+        (
+            (level, ", ".join(f"`{e.name}`" for e in event_types() if e.level == level))
+            for level in ("error", "warning", "info", "debug")
+        ),
+    )
+
+
+def _public() -> str:
+    rows = []
+    for name in meshkit.__all__:
+        thing = getattr(meshkit, name)
+        kind = "class" if isinstance(thing, type) else "function"
+        if name in _UNDOCUMENTED:
+            kind = "type"
+        elif isinstance(thing, type) and issubclass(thing, Exception):
+            kind = "error"
+        rows.append((f"`{name}`", kind, _UNDOCUMENTED.get(name) or _summary(thing)))
+    return _table(("name", "what", "in one line"), rows)
+
+
+def _members(cls: type, only: tuple[str, ...] = ()) -> str:
+    """The public methods and properties of a class."""
+    rows = []
+    for name, thing in vars(cls).items():
+        if name.startswith("_") or (only and name not in only):
+            continue
+        function = thing.fget if isinstance(thing, property) else thing
+        if not callable(function):
+            continue
+        how = "property" if isinstance(thing, property) else "method"
+        wrapped = inspect.unwrap(function)
+        if inspect.isasyncgenfunction(wrapped) and wrapped is not function:
+            how = "`async with`"
+        elif inspect.iscoroutinefunction(wrapped):
+            how = "`await`"
+        rows.append((f"`{name}`", how, _summary(function)))
+    return _table(("name", "how", "in one line"), rows)
+
+
+def _keywords(function: Callable[..., object], text: dict[str, str]) -> str:
+    """The arguments of a function, with their defaults."""
+    rows = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == "self" or name not in text:
+            continue
+        default = parameter.default
+        shown = "required" if default is parameter.empty else f"`{default!r}`"
+        if name == "environ":
+            shown = "`os.environ`"
+        rows.append((f"`{name}`", shown, text[name]))
+    return _table(("name", "default", "what"), rows)
+
+
+def _fields(cls: type) -> str:
+    """The fields of a dataclass, with their defaults."""
+    default, text = cls(), _section(cls, "Attributes")
+    return _table(
+        ("name", "default", "what"),
+        (
+            (f"`{field.name}`", f"`{getattr(default, field.name)!r}`", text[field.name])
+            for field in dataclasses.fields(cls)
+        ),
+    )
+
+
+def _method(function: Callable[..., object]) -> str:
+    return _keywords(inspect.unwrap(function), _section(function, "Args"))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "events": _events,
+    "event_names": _event_names,
+    "public": _public,
+    "mesh": lambda: _members(meshkit.Mesh),
+    "server": lambda: _members(meshkit.Server),
+    "channel": lambda: _members(meshkit.Channel, ("counts", "endpoints", "status")),
+    "mesh_keywords": lambda: _method(meshkit.Mesh.__init__),
+    "channel_keywords": lambda: _method(meshkit.Mesh.channel),
+    "register_keywords": lambda: _method(meshkit.Mesh.register),
+    "serve_keywords": lambda: _fields(meshkit.ServerOptions),
+    "quiet": lambda: _fields(meshkit.Quiet),
+}
+
+
+def regenerated(text: str) -> str:
+    """The text of a page with its tables as they should be."""
+    return _MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[3]}", text)
+
+
+def main() -> None:
+    for page in pages():
+        path = ROOT / page
+        text = path.read_text(encoding="utf-8")
+        if (new := regenerated(text)) != text:
+            path.write_text(new, encoding="utf-8")
+            print(f"written: {page}")
+
+
+if __name__ == "__main__":
+    main()
