@@ -12,8 +12,7 @@ import anyio.to_thread
 import pytest
 
 from meshkit.errors import RegistryAuthError, RegistryUnavailable
-from meshkit.registry import memory
-from meshkit.registry.memory import MemoryStore
+from meshkit.registry.memory import MemoryStore, contents
 from meshkit.registry.store import Batch, Compacted, KeyValue, LeaseGone
 from tests.registry.stores import Clock
 
@@ -109,7 +108,7 @@ async def test_a_watch_sees_an_expiry_by_itself_on_a_real_clock() -> None:
 async def test_a_store_that_fails_does_so_in_every_operation(store: MemoryStore) -> None:
     lease = (await store.grant(15.0)).lease
     revision = await store.put({"a": b"x"}, lease=lease)
-    store.fail()
+    store.cut()
     for operation in (
         store.grant(1.0),
         store.renew(lease),
@@ -126,7 +125,7 @@ async def test_a_store_that_fails_does_so_in_every_operation(store: MemoryStore)
 
 
 async def test_a_store_fails_as_it_is_told(store: MemoryStore) -> None:
-    store.fail(lambda: RegistryAuthError("no rights"))
+    store.cut(lambda: RegistryAuthError("no rights"))
     with pytest.raises(RegistryAuthError, match="no rights"):
         await store.list("")
 
@@ -134,7 +133,7 @@ async def test_a_store_fails_as_it_is_told(store: MemoryStore) -> None:
 async def test_a_lease_expires_during_an_outage(store: MemoryStore, clock: Clock) -> None:
     lease = (await store.grant(15.0)).lease
     await store.put({"a": b"x"}, lease=lease)
-    store.fail()
+    store.cut()
     clock.now += 15.0
     store.tick()
     store.heal()
@@ -154,7 +153,7 @@ async def test_a_fault_breaks_watches_even_if_it_was_short(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(follow)
         await anyio.wait_all_tasks_blocked()
-        store.fail()
+        store.cut()
         if healed:
             store.heal()
 
@@ -177,7 +176,7 @@ async def test_a_wiped_store_begins_again(store: MemoryStore) -> None:
 
 
 async def test_the_history_is_bounded(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_HISTORY", 3)
+    monkeypatch.setattr(contents, "_HISTORY", 3)
     revisions = [await store.put({"a": b"%d" % n}, lease=0) for n in range(5)]
     assert (await first_change(store, after=revisions[1])).revision == revisions[2]
     with pytest.raises(Compacted):

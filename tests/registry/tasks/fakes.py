@@ -104,7 +104,7 @@ class FaultyStore:
         self.faults.clear()
 
     def break_watches(self) -> None:
-        self.inner.fail(down)
+        self.inner.cut(down)
         asyncio.get_running_loop().call_later(0.01, self.inner.heal)
 
     async def keys(self, prefix: str = "") -> dict[str, int]:

@@ -1,118 +1,30 @@
 """A store in memory, for tests and for several meshes of one process.
 
-Leases, revisions and compaction are as true as etcd's. The clock is an argument, and the store can
-be told to fail, to lose everything and to forget its history.
+Leases, revisions and compaction are as true as etcd's. The clock is an argument, and the store
+follows a script of faults: it can be cut off, fall silent, be slow, lose or restore its data.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import ClassVar, Final, final
+from types import MappingProxyType
+from typing import ClassVar, final
 
 import anyio
 import anyio.lowlevel
 
-from meshkit.errors import RegistryError, RegistryUnavailable
-from meshkit.registry.store import Batch, Compacted, Grant, KeyValue, LeaseGone, Listing
+from meshkit.errors import RegistryAuthError, RegistryError, RegistryUnavailable
+from meshkit.registry.memory.contents import Contents, Lease
+from meshkit.registry.memory.faults import Bell, Fault
+from meshkit.registry.store import Batch, Grant, KeyValue, LeaseGone, Listing
 
 __all__ = ["MemoryStore"]
-
-_HISTORY: Final = 10_000  # revisions kept for watches; a store that lives long must not grow
-
-
-@dataclass(slots=True)
-class _Lease:
-    ttl: float
-    expires_at: float
-
-
-@dataclass(slots=True)
-class _Contents:
-    """What a store holds: no clock, no loop, no lock."""
-
-    revision: int = 1  # as a new etcd has it
-    compacted: int = 0
-    entries: dict[str, KeyValue] = field(default_factory=dict)
-    leases: dict[int, _Lease] = field(default_factory=dict)
-    history: deque[Batch] = field(default_factory=deque)
-
-    def commit(self, changes: Iterable[KeyValue]) -> int:
-        """Make all changes in one new revision; none make none."""
-        batch = Batch(self.revision + 1, tuple(changes))
-        if not batch.changes:
-            return self.revision
-        for change in batch.changes:
-            if change.value is None:
-                del self.entries[change.key]
-            else:
-                self.entries[change.key] = change
-        self.revision = batch.revision
-        self.history.append(batch)
-        self.compact(self.revision - _HISTORY)
-        return self.revision
-
-    def delete(self, keys: Iterable[str]) -> int:
-        """Delete those of `keys` that are there."""
-        return self.commit(
-            KeyValue(key, None) for key in dict.fromkeys(keys) if key in self.entries
-        )
-
-    def end(self, lease: int) -> None:
-        """End a lease and delete its keys."""
-        if self.leases.pop(lease, None) is not None:
-            self.delete(e.key for e in self.entries.values() if e.lease == lease)
-
-    def expire(self, now: float) -> None:
-        """End the leases whose time is over."""
-        for lease in [i for i, lease in self.leases.items() if lease.expires_at <= now]:
-            self.end(lease)
-
-    def since(self, prefix: str, after: int) -> tuple[Batch, ...]:
-        """The changes under `prefix` of the revisions that follow `after`."""
-        if not self.compacted <= after <= self.revision:
-            raise Compacted(f"revision {after} is not in {self.compacted}..{self.revision}")
-        later = itertools.takewhile(lambda batch: batch.revision > after, reversed(self.history))
-        batches = [
-            Batch(batch.revision, tuple(c for c in batch.changes if c.key.startswith(prefix)))
-            for batch in later
-        ]
-        return tuple(batch for batch in reversed(batches) if batch.changes)
-
-    def compact(self, revision: int) -> None:
-        """Forget the history up to and including `revision`."""
-        self.compacted = max(self.compacted, min(revision, self.revision))
-        while self.history and self.history[0].revision <= self.compacted:
-            self.history.popleft()
-
-
-@final
-class _Bell:
-    """Wakes one watch, from any thread."""
-
-    __slots__ = ("__weakref__", "_loop", "_rung")
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        # A loop may have been closed in the middle of a watch; that is no trouble of the writer's.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._rung.set)
-
-    async def wait(self, timeout: float | None) -> None:
-        with anyio.move_on_after(timeout):
-            await self._rung.wait()
-        self._rung.clear()
 
 
 @final
@@ -121,6 +33,9 @@ class MemoryStore:
 
     Leases expire by `clock` (seconds): at the next operation, at the next expiry while somebody
     watches, and at `tick`, for a clock that a test moves by hand.
+
+    Its faults are there one at a time: a new one takes the place of the last, `heal` ends it.
+    None of them is in the way of what a test does by hand.
     """
 
     _shared: ClassVar[weakref.WeakValueDictionary[str, MemoryStore]] = weakref.WeakValueDictionary()
@@ -132,19 +47,24 @@ class MemoryStore:
         self._name = name
         self._clock = clock
         self._lock = threading.Lock()
-        self._contents = _Contents()
+        self._contents = Contents()
         self._ids = itertools.count(1)  # goes on after `wipe`: a lost lease never comes back
-        self._bells: weakref.WeakSet[_Bell] = weakref.WeakSet()
-        self._fault: Callable[[], RegistryError] | None = None
+        self._bells: weakref.WeakSet[Bell] = weakref.WeakSet()
+        self._fault = Fault()
         self._breaks = 0
 
     @classmethod
-    def shared(cls, name: str) -> MemoryStore:
-        """The one store of this process with that name, for as long as anybody holds it."""
+    def shared(cls, name: str, *, clock: Callable[[], float] = time.monotonic) -> MemoryStore:
+        """The one store of this process with that name, for as long as anybody holds it.
+
+        Args:
+            name: with its scheme: `memory://name`.
+            clock: of the store, if it is made now.
+        """
         with cls._sharing:
             store = cls._shared.get(name)
             if store is None:
-                store = cls._shared[name] = cls(name)
+                store = cls._shared[name] = cls(name, clock=clock)
             return store
 
     @property
@@ -163,7 +83,7 @@ class MemoryStore:
         """A new lease of `ttl` seconds."""
         async with self._turn() as contents:
             lease = next(self._ids)
-            contents.leases[lease] = _Lease(ttl, self._clock() + ttl)
+            contents.leases[lease] = Lease(ttl, self._clock() + ttl)
             return Grant(lease, ttl)
 
     async def renew(self, lease: int) -> float:
@@ -206,50 +126,107 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Nothing to close; the contents stay, as a server's would."""
 
-    # -- what only a test asks for
+    # -- faults: one at a time, until `heal`
+
+    def cut(
+        self, error: Callable[[], RegistryError] = lambda: RegistryUnavailable("told to fail")
+    ) -> None:
+        """Raise `error()` from every operation and every watch; leases go on to expire."""
+        self._meet(Fault(error=error), breaks=True)
+
+    def expire_token(self) -> None:
+        """Refuse everybody with `RegistryAuthError`; `heal` renews the token."""
+        self.cut(lambda: RegistryAuthError("invalid auth token"))
+
+    def pause(self) -> None:
+        """Answer nothing, as a frozen process: what is asked meanwhile is done after `heal`."""
+        self._meet(Fault(keeps_requests=True))
+
+    def mute(self) -> None:
+        """Do what is asked, and answer only after `heal`; watches are silent until then."""
+        self._meet(Fault(keeps_answers=True))
+
+    def delay(self, seconds: float) -> None:
+        """Do everything, and tell watches of everything, so much later."""
+        self._meet(Fault(delay=seconds))
+
+    def heal(self) -> None:
+        """Work again. What was written is still there; what expired meanwhile is not."""
+        self._meet(Fault())
+
+    # -- what happens to a server's data; all watches end, as with a restart
+
+    def wipe(self) -> None:
+        """Lose everything and count revisions from 1 again, as an etcd on a new disk."""
+        self._replace(Contents())
+
+    def backup(self) -> Contents:
+        """All that stands now, for `restore`."""
+        with self._alone() as contents:
+            return contents.copy(self._clock())
+
+    def restore(self, backup: Contents) -> None:
+        """Go back to `backup`, revision and leases included; a lease has its full time again."""
+        self._replace(backup.copy(self._clock()))
+
+    # -- what somebody does by hand
+
+    def compact(self, revision: int | None = None) -> None:
+        """Forget the history up to and including `revision`; None: all of it."""
+        with self._alone() as contents:
+            contents.compact(contents.revision if revision is None else revision)
+
+    def entries(self) -> Mapping[str, KeyValue]:
+        """All that stands now, by key."""
+        with self._alone() as contents:
+            return MappingProxyType(dict(contents.entries))
+
+    def overwrite(self, key: str, value: bytes, *, lease: int = 0) -> None:
+        """Write a key under `lease` (0: none), whosever it is."""
+        with self._alone() as contents:
+            contents.commit([KeyValue(key, value, lease)])
+
+    def erase(self, *keys: str) -> None:
+        """Delete keys, in one revision, whosever they are."""
+        with self._alone() as contents:
+            contents.delete(keys)
+
+    def end_lease(self, lease: int) -> None:
+        """Revoke a lease and delete its keys."""
+        with self._alone() as contents:
+            contents.end(lease)
 
     def tick(self) -> None:
         """Expire leases now: the clock was moved by hand."""
         with self._alone():
             pass
 
-    def fail(
-        self, error: Callable[[], RegistryError] = lambda: RegistryUnavailable("told to fail")
-    ) -> None:
-        """Raise `error()` from every operation and every watch, until `heal`."""
-        with self._lock:
-            self._fault = error
-            self._break()
-
-    def heal(self) -> None:
-        """Work again. What was written is still there; what expired meanwhile is not."""
-        with self._lock:
-            self._fault = None
-
-    def wipe(self) -> None:
-        """Lose everything and count revisions from 1 again, as an etcd on a new disk."""
-        with self._lock:
-            self._contents = _Contents()
-            self._break()
-
-    def compact(self, revision: int) -> None:
-        """Forget the history up to and including `revision`."""
-        with self._lock:
-            self._contents.compact(revision)
-
     # -- within
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[_Contents]:
+    async def _turn(self) -> AsyncIterator[Contents]:
         # The store answers at once, but callers must not come to rely on never being interrupted.
         await anyio.lowlevel.checkpoint()
+        if delay := self._fault.delay:
+            await anyio.sleep(delay)
+        await self._while_kept(lambda fault: fault.keeps_requests)
         with self._alone() as contents:
-            if self._fault is not None:
-                raise self._fault()
+            if self._fault.error is not None:
+                raise self._fault.error()
             yield contents
+        await self._while_kept(lambda fault: fault.keeps_answers)
+        if self._fault.error is not None:
+            raise self._fault.error()  # done, and never answered
+
+    async def _while_kept(self, is_kept: Callable[[Fault], bool]) -> None:
+        if not is_kept(self._fault):
+            return
+        bell = self._hang_bell()
+        while is_kept(self._fault):
+            await bell.wait(None)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[_Contents]:
+    def _alone(self) -> Iterator[Contents]:
         """Nobody else uses the contents; a change made meanwhile wakes the watches."""
         with self._lock:
             contents, before = self._contents, self._contents.revision
@@ -261,9 +238,7 @@ class MemoryStore:
                     self._ring()
 
     async def _follow(self, prefix: str, after: int, breaks: int) -> AsyncGenerator[Batch, None]:
-        bell = _Bell()
-        with self._lock:
-            self._bells.add(bell)
+        bell = self._hang_bell()
         while True:
             async with self._turn() as contents:
                 if self._breaks != breaks:
@@ -276,9 +251,23 @@ class MemoryStore:
             if not batches:
                 await bell.wait(None if expiry is None else expiry - self._clock())
 
-    def _break(self) -> None:
-        self._breaks += 1
-        self._ring()
+    def _hang_bell(self) -> Bell:
+        bell = Bell()
+        with self._lock:
+            self._bells.add(bell)
+        return bell
+
+    def _meet(self, fault: Fault, *, breaks: bool = False) -> None:
+        with self._lock:
+            self._fault = fault
+            self._breaks += breaks
+            self._ring()
+
+    def _replace(self, contents: Contents) -> None:
+        with self._lock:
+            self._contents = contents
+            self._breaks += 1
+            self._ring()
 
     def _ring(self) -> None:
         for bell in self._bells:
