@@ -13,8 +13,9 @@ that an error nobody asks for makes no noise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable
+from operator import methodcaller
+from typing import Any, Final, NoReturn
 
 import anyio
 import grpc
@@ -22,179 +23,17 @@ import grpc.aio
 
 from meshkit.client.cancellation import heed
 from meshkit.client.explain import rpc_error
-
-if TYPE_CHECKING:
-    from meshkit.client.channel import Channel
-    from meshkit.client.subchannel import Method, Subchannel
+from meshkit.client.journey import Journey
 
 __all__ = ["Call"]
 
-T = TypeVar("T")
-
 _CANCELLED: Final = "Locally cancelled by application!"  # grpc.aio's words
 _CLOSED: Final = "Channel closed while the call was running."
+_CONNECTION: Final = methodcaller("wait_for_connection")
 
 
-def _now(answer: Coroutine[Any, Any, T]) -> T | None:
-    """The result of a coroutine that needs no waiting; None if it has none."""
-    try:
-        answer.send(None)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    except Exception:  # noqa: BLE001 -- of an interceptor; whoever awaits the call meets it
-        return None
-    answer.close()
-    return None
-
-
-def _connection(call: Any) -> Any:
-    return call.wait_for_connection()
-
-
-class Call:
-    """What the four shapes share: where the call is, how it ends, who is told."""
-
-    # Of the class, as long as the call does not need its own: most calls never do.
-    wire: Any = None  # grpc.aio's call, once there is a connection for it
-    node: Subchannel | None = None
-    _code: grpc.StatusCode | None = None  # set when the call has ended
-    _error: grpc.aio.AioRpcError | None = None  # our own verdict, if it is not the wire's
-    _is_cancelled = False
-    _callbacks: list[Callable[[Any], None]] | None = None
-    _moved: anyio.Event | None = None
-    _timer: asyncio.TimerHandle | None = None
-
-    def __init__(
-        self,
-        channel: Channel,
-        method: Method,
-        request: Any,
-        timeout: float | None,
-        wait_for_ready: bool | None,
-        options: dict[str, Any],
-    ) -> None:
-        self._channel = channel
-        self._method = method
-        self.request = request
-        self._deadline = None if timeout is None else channel.now() + timeout
-        self._wait_for_ready = bool(wait_for_ready)
-        self._options = options
-        node = channel.pick() or channel.last_resort(self._wait_for_ready)
-        if node is None:
-            self._enqueue()
-        else:
-            self.send(node, timeout)
-
-    # ---- where the call is: synchronous, so that nothing can come in between
-
-    def send(self, node: Subchannel, timeout: float | None) -> None:
-        """Put the call on a connection."""
-        self.node = node
-        self.wire = call = node.multicallable(self._method)(
-            self.request, timeout=timeout, **self._options
-        )
-        node.start()
-        call.add_done_callback(self.on_end())
-
-    def on_end(self) -> Callable[[Any], None]:
-        """What grpc.aio's call has to tell its end to."""
-        return self.ended
-
-    def retry_pick(self) -> None:
-        """From the queue: leave it if there is a connection now, or no hope."""
-        if self._code is not None:  # ended by a done callback of one before it in the queue
-            return
-        node = self._channel.pick() or self._channel.last_resort(self._wait_for_ready)
-        if node is not None:
-            self._send_late(node)
-        elif (verdict := self._channel.verdict(self._wait_for_ready)) is not None:
-            self.settle(verdict)
-
-    def _send_late(self, node: Subchannel) -> None:
-        try:
-            self.send(node, self.time_remaining())
-        except Exception as error:  # noqa: BLE001 -- what grpc.aio tells who calls; they are gone
-            verdict = rpc_error(grpc.StatusCode.INTERNAL, f"The call cannot be sent: {error!r}")
-            verdict.__cause__ = error
-            self.settle(verdict)
-        else:
-            self._leave_queue()
-
-    def _enqueue(self) -> None:
-        """Wait for a connection, as long as the deadline allows, or end now if there is no hope."""
-        self.wire = None
-        verdict = self._channel.verdict(self._wait_for_ready)
-        if verdict is not None:
-            self.settle(verdict)
-            return
-        self._channel.queue[self] = None
-        if self._deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
-
-    def _expire(self) -> None:
-        self.settle(self._channel.overdue())
-
-    def _leave_queue(self) -> None:
-        self._channel.queue.pop(self, None)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        moved, self._moved = self._moved, None
-        if moved is not None:
-            moved.set()
-
-    def ended(self, call: Any) -> None:
-        """The call on the wire has ended: account for it; is that the end of ours?"""
-        node = self.node
-        assert node is not None  # noqa: S101 -- `send` has set it
-        code = _now(call.code()) or grpc.StatusCode.UNKNOWN
-        node.finish(code is grpc.StatusCode.OK)
-        if code is grpc.StatusCode.UNAVAILABLE:
-            details = _now(call.details()) or ""
-            if node.was_never_sent(details):
-                self._move_on(node, details)
-                return
-        self._finish(code)
-
-    def _move_on(self, node: Subchannel, details: str) -> None:
-        """No server has seen the call: another endpoint may have it.
-
-        It ends, since each move leaves an endpoint behind that is not picked before it is
-        connected again.
-        """
-        self._channel.lost(node, details)
-        if self._channel.is_closed or self.is_spent():
-            self.settle(self._channel.unavailable())
-        elif (other := self._channel.pick()) is not None:
-            self.send(other, self.time_remaining())
-        else:
-            self._enqueue()
-
-    def is_spent(self) -> bool:
-        """Whether requests are gone that a second try would need."""
-        return False
-
-    def settle(self, error: grpc.aio.AioRpcError) -> None:
-        """End the call with a verdict of our own."""
-        if self._code is None:
-            self._error = error
-            self.wire = None
-            self._code = error.code()
-            self._leave_queue()
-            self._finish(error.code())
-
-    def _finish(self, code: grpc.StatusCode) -> None:
-        self._code = code
-        callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            try:
-                callback(self)
-            except Exception as error:  # noqa: BLE001 -- others wait behind us: as asyncio does it
-                context = {
-                    "message": f"Exception in done callback {callback!r}",
-                    "exception": error,
-                }
-                asyncio.get_running_loop().call_exception_handler(context)
+class Call(Journey):
+    """What the four shapes share: the public face of a call, and waiting for grpc.aio's."""
 
     # ---- grpc.RpcContext
 
@@ -205,10 +44,6 @@ class Call:
     def done(self) -> bool:
         """Whether the call has ended."""
         return self._code is not None
-
-    def time_remaining(self) -> float | None:
-        """Seconds to the deadline, at least 0.0; None without one."""
-        return None if self._deadline is None else max(0.0, self._deadline - self._channel.now())
 
     def cancel(self) -> bool:
         """Cancel the call; False if it has ended already."""
@@ -278,7 +113,7 @@ class Call:
         Raises:
             grpc.aio.AioRpcError: it ended before.
         """
-        await self.do(_connection)
+        await self.do(_CONNECTION)
 
     # ---- for the shapes: waiting for grpc.aio's call
 
@@ -294,13 +129,17 @@ class Call:
             raise asyncio.CancelledError if self._is_cancelled else self._error
         return call
 
-    async def do(self, operation: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    async def do(self, operation: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do something with the call on the wire, again if it has moved meanwhile."""
         while True:
             call = self.wire or await self.sent()
             try:
-                return await operation(call, *args)
+                return await operation(call)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                if call is self.wire:
+                    raise
+            except grpc.aio.InternalError:  # core could not: the call is ending
+                await call.code()
                 if call is self.wire:
                     raise
             except asyncio.CancelledError as error:

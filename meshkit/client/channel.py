@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, NoReturn, Self, final
+from typing import Final, NoReturn, final
 
 import anyio
 import grpc
 import grpc.aio
 
 from meshkit.balancer import Balancer, Counts, Readiness, picker_named
-from meshkit.client.call import Call
 from meshkit.client.explain import explain, rpc_error
+from meshkit.client.journey import Journey
 from meshkit.client.multicallable import MethodFactory
 from meshkit.client.options import ChannelOptions, ChannelStatus, EndpointStatus
 from meshkit.client.subchannel import Subchannel
@@ -57,7 +56,7 @@ class Channel(MethodFactory):
         emit: Emit,
     ) -> None:
         self.service = service
-        self.queue: dict[Call, None] = {}
+        self.queue: dict[Journey, None] = {}
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         self._resolver = resolver
         self._supervisor = supervisor
@@ -102,10 +101,9 @@ class Channel(MethodFactory):
         return node
 
     def _retire(self, node: Subchannel) -> None:
-        self._retiring[node] = watching = self._jobs.pop(node)
-        self._supervisor.start(
-            f"retire {node.endpoint.address}", self._part_with, node, watching, None
-        )
+        watching = self._retiring[node] = self._jobs.pop(node)
+        name = f"retire {node.endpoint.address}"
+        self._supervisor.start(name, self._part_with, node, watching, None)
 
     async def _part_with(self, node: Subchannel, watching: Job, grace: float | None) -> None:
         try:
@@ -165,9 +163,7 @@ class Channel(MethodFactory):
             return None
         if endpoints is None:
             return None if self._resolution.trouble is None else self.unavailable()
-        if any(node.readiness is Readiness.CONNECTING for node in self._jobs):
-            return None
-        return self.unavailable()
+        return None if self.counts().connecting else self.unavailable()
 
     def unavailable(self) -> grpc.aio.AioRpcError:
         """The error for a call that cannot be sent to anybody."""
@@ -175,9 +171,8 @@ class Channel(MethodFactory):
 
     def overdue(self) -> grpc.aio.AioRpcError:
         """The error for a call whose deadline passed while it waited for an endpoint."""
-        return rpc_error(
-            grpc.StatusCode.DEADLINE_EXCEEDED, f"Deadline Exceeded while waiting. {self._explain()}"
-        )
+        words = f"Deadline Exceeded while waiting. {self._explain()}"
+        return rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, words)
 
     def _explain(self) -> str:
         return explain(
@@ -223,9 +218,8 @@ class Channel(MethodFactory):
 
     # ---- grpc.aio.Channel
 
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002
         """The best state of any endpoint; it always tries to connect, whatever the argument."""
-        del try_to_connect
         if self.is_closed:
             return States.SHUTDOWN
         counts = self.counts()
@@ -252,17 +246,15 @@ class Channel(MethodFactory):
         Raises:
             grpc.aio.UsageError: the channel is closed.
         """
-        while (state := self.get_state()) is not States.READY:
-            if state is States.SHUTDOWN:
-                _refuse()
+        while not self.is_closed and self.get_state() is not States.READY:
             await self._state.changed()
+        if self.is_closed:
+            _refuse()
 
     async def warm_up(self) -> None:
         """Return when each first endpoint is connected or failing, or the warm-up time is over."""
         with anyio.move_on_after(self._options.warm_up):
-            while self._is_unresolved or any(
-                node.readiness is Readiness.CONNECTING for node in self._jobs
-            ):
+            while self._is_unresolved or self.counts().connecting:
                 await self._state.changed()
 
     def disown(self, refuse: Callable[[], NoReturn]) -> None:
@@ -275,9 +267,6 @@ class Channel(MethodFactory):
         Args:
             grace: seconds that running calls have to end; None cuts them. A call that is cut
                 ends with CANCELLED.
-
-        Raises:
-            ValueError: `grace` is negative.
         """
         if grace is not None and grace < 0:
             raise ValueError(f"grace must be 0 or more, got {grace}")
@@ -294,14 +283,3 @@ class Channel(MethodFactory):
             for node, watching in leaving.items():
                 closing.start_soon(self._part_with, node, watching, grace or 0.0)
         self._emit(ChannelClosed(self.service))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -106,7 +107,7 @@ class StreamStreamMultiCallable(_StreamRequest, grpc.aio.StreamStreamMultiCallab
 
 
 class MethodFactory(grpc.aio.Channel):
-    """The half of a channel that generated stubs see: they ask for a callable for each method."""
+    """The half of a channel that needs to know of no endpoint: a callable for each method."""
 
     @property
     def _channel(self) -> Channel:
@@ -155,3 +156,14 @@ class MethodFactory(grpc.aio.Channel):
         """A callable for a method with streams both ways."""
         how = request_serializer, response_deserializer, bool(_registered_method)
         return StreamStreamMultiCallable(self._channel, Method("stream_stream", method, *how))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Generator
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc.aio
@@ -41,18 +42,6 @@ def _abandon(loop: asyncio.AbstractEventLoop, call: Any) -> None:
 
 def _next_message(call: Any) -> Any:
     return anext(aiter(call))  # grpc.aio keeps one iterator for each call
-
-
-def _read(call: Any) -> Any:
-    return call.read()
-
-
-def _write(call: Any, request: Any) -> Any:
-    return call.write(request)
-
-
-def _done_writing(call: Any) -> Any:
-    return call.done_writing()
 
 
 class _StreamResponse(Call):
@@ -97,7 +86,7 @@ class _StreamResponse(Call):
         Raises:
             grpc.aio.AioRpcError: the call ended with an error.
         """
-        return await self.do(_read)
+        return await self.do(methodcaller("read"))
 
 
 class _StreamRequest(Call):
@@ -113,13 +102,13 @@ class _StreamRequest(Call):
             grpc.aio.AioRpcError: the call ended with an error.
             asyncio.InvalidStateError: the call or its request stream has ended already.
         """
-        await self.do(_write, request)
+        await self.do(methodcaller("write", request))
         self._written = True
 
     async def done_writing(self) -> None:
         """Say that no message will follow; twice is fine."""
         self._written = True
-        await self.do(_done_writing)
+        await self.do(methodcaller("done_writing"))
 
 
 class UnaryUnaryCall(_UnaryResponse, grpc.aio.UnaryUnaryCall[Any, Any]):

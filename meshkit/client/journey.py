@@ -1,0 +1,184 @@
+"""Where a call is: waiting in its channel's queue, on a connection, on the next one, at its end.
+
+All of it is synchronous, so that nothing can come in between. A waiting call is no task: it is an
+entry in the queue and, with a deadline, a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import grpc
+import grpc.aio
+
+from meshkit.client.explain import rpc_error
+
+if TYPE_CHECKING:
+    from meshkit.client.channel import Channel
+    from meshkit.client.subchannel import Method, Subchannel
+
+__all__ = ["Journey"]
+
+T = TypeVar("T")
+
+
+def _now(answer: Coroutine[Any, Any, T]) -> T | None:
+    """The result of a coroutine that needs no waiting; None if it has none."""
+    try:
+        answer.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 -- of an interceptor; whoever awaits the call meets it
+        return None
+    answer.close()
+    return None
+
+
+class Journey:
+    """What becomes of one call until it ends, and who is told then."""
+
+    # Of the class, as long as the call does not need its own: most calls never do.
+    wire: Any = None  # grpc.aio's call, once there is a connection for it
+    node: Subchannel | None = None
+    _code: grpc.StatusCode | None = None  # set when the call has ended
+    _error: grpc.aio.AioRpcError | None = None  # our own verdict, if it is not the wire's
+    _is_cancelled = False
+    _callbacks: list[Callable[[Any], None]] | None = None
+    _moved: anyio.Event | None = None
+    _timer: asyncio.TimerHandle | None = None
+
+    def __init__(
+        self,
+        channel: Channel,
+        method: Method,
+        request: Any,
+        timeout: float | None,
+        wait_for_ready: bool | None,
+        options: dict[str, Any],
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self.request = request
+        self._deadline = None if timeout is None else channel.now() + timeout
+        self._wait_for_ready = bool(wait_for_ready)
+        self._options = options
+        node = channel.pick() or channel.last_resort(self._wait_for_ready)
+        if node is None:
+            self._enqueue()
+        else:
+            self.send(node, timeout)
+
+    def send(self, node: Subchannel, timeout: float | None) -> None:
+        """Put the call on a connection."""
+        self.node = node
+        self.wire = call = node.multicallable(self._method)(
+            self.request, timeout=timeout, **self._options
+        )
+        node.start()
+        call.add_done_callback(self.on_end())
+
+    def on_end(self) -> Callable[[Any], None]:
+        """What grpc.aio's call has to tell its end to."""
+        return self.ended
+
+    def retry_pick(self) -> None:
+        """From the queue: leave it if there is a connection now, or no hope."""
+        if self._code is not None:  # ended by a done callback of one before it in the queue
+            return
+        node = self._channel.pick() or self._channel.last_resort(self._wait_for_ready)
+        if node is not None:
+            self._send_again(node)
+        elif (verdict := self._channel.verdict(self._wait_for_ready)) is not None:
+            self.settle(verdict)
+
+    def _send_again(self, node: Subchannel) -> None:
+        try:
+            self.send(node, self.time_remaining())
+        except Exception as error:  # noqa: BLE001 -- what grpc.aio tells who calls; they are gone
+            verdict = rpc_error(grpc.StatusCode.INTERNAL, f"The call cannot be sent: {error!r}")
+            verdict.__cause__ = error
+            self.settle(verdict)
+        else:
+            self._leave_queue()
+
+    def _enqueue(self) -> None:
+        """Wait for a connection, as long as the deadline allows, or end now if there is no hope."""
+        self.wire = None
+        verdict = self._channel.verdict(self._wait_for_ready)
+        if verdict is not None:
+            self.settle(verdict)
+            return
+        self._channel.queue[self] = None
+        if self._deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+
+    def _expire(self) -> None:
+        self.settle(self._channel.overdue())
+
+    def _leave_queue(self) -> None:
+        self._channel.queue.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        moved, self._moved = self._moved, None
+        if moved is not None:
+            moved.set()
+
+    def ended(self, call: Any) -> None:
+        """The call on the wire has ended: account for it; is that the end of ours?"""
+        node = self.node
+        assert node is not None  # noqa: S101 -- `send` has set it
+        code = _now(call.code()) or grpc.StatusCode.UNKNOWN
+        node.finish(code is grpc.StatusCode.OK)
+        if code is grpc.StatusCode.UNAVAILABLE:
+            details = _now(call.details()) or ""
+            if node.was_never_sent(details):
+                self._move_on(node, details)
+                return
+        self._finish(code)
+
+    def _move_on(self, node: Subchannel, details: str) -> None:
+        """No server has seen the call: another endpoint may have it.
+
+        It ends, since each move leaves an endpoint behind that is not picked before it is
+        connected again.
+        """
+        self._channel.lost(node, details)
+        if self._channel.is_closed or self.is_spent():
+            self.settle(self._channel.unavailable())
+        elif (other := self._channel.pick()) is not None:
+            self._send_again(other)
+        else:
+            self._enqueue()
+
+    def is_spent(self) -> bool:
+        """Whether requests are gone that a second try would need."""
+        return False
+
+    def settle(self, error: grpc.aio.AioRpcError) -> None:
+        """End the call with a verdict of our own."""
+        if self._code is None:
+            self._error = error
+            self.wire = None
+            self._leave_queue()
+            self._finish(error.code())
+
+    def _finish(self, code: grpc.StatusCode) -> None:
+        self._code = code
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            try:
+                callback(self)
+            except Exception as error:  # noqa: BLE001 -- others wait behind us: as asyncio does it
+                context = {
+                    "message": f"Exception in done callback {callback!r}",
+                    "exception": error,
+                }
+                asyncio.get_running_loop().call_exception_handler(context)
+
+    def time_remaining(self) -> float | None:
+        """Seconds to the deadline, at least 0.0; None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - self._channel.now())
