@@ -1,11 +1,11 @@
-"""A resolver that a test writes, small servers that answer who they are, and what tests wait for."""
+"""A resolver that a test writes, servers that answer who they are, and what tests wait for."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import grpc
@@ -68,7 +68,7 @@ def pending(channel: Channel) -> int:
 async def open_channel(
     *servers: EchoServer | Endpoint, options: ChannelOptions | None = None
 ) -> AsyncIterator[tuple[Channel, FakeResolver]]:
-    """A channel to `servers`, warm; without servers nothing is known yet. Nothing may crash in it."""
+    """A warm channel to `servers`; to nothing known yet without them. Nothing may crash in it."""
     events: list[Event] = []
     supervisor = Supervisor(events.append)
     await supervisor.open()
@@ -148,7 +148,7 @@ class EchoServer:
         self.cancelled = 0
         self.metadata: list[dict[str, str]] = []
 
-    async def start(self) -> EchoServer:
+    async def start(self) -> Self:
         self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         methods = {
             "UnaryUnary": grpc.unary_unary_rpc_method_handler(self._unary_unary),
@@ -171,7 +171,7 @@ class EchoServer:
     async def stop(self, grace: float | None = None) -> None:
         await self.server.stop(grace)
 
-    async def __aenter__(self) -> EchoServer:
+    async def __aenter__(self) -> Self:
         return await self.start()
 
     async def __aexit__(self, *_: object) -> None:
@@ -183,7 +183,7 @@ class EchoServer:
 
     async def _one(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         self.seen.append(request)
-        self.metadata.append({k: v for k, v in context.invocation_metadata()})
+        self.metadata.append(dict(context.invocation_metadata()))
         kind, *words = request.decode().split(":")
         self.active += 1
         try:
@@ -226,7 +226,7 @@ class Proxy:
         self._pumps: set[asyncio.Task[None]] = set()
         self.sent = 0
 
-    async def __aenter__(self) -> Proxy:
+    async def __aenter__(self) -> Self:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._listener.sockets[0].getsockname()[1]
         return self

@@ -223,12 +223,15 @@ async def test_close_cancels_nobody(shape):
         error = await error_of(call)
         codes.append((error.code(), error.details()))
 
-    async with serving("a") as (server,), open_channel(server) as (channel, _):
-        async with anyio.create_task_group() as tasks:
-            for _ in range(TIMES):
-                tasks.start_soon(caller, begin(channel, shape, b"sleep:30"))
-            await until(lambda: server.active == TIMES)
-            await channel.close()
+    async with (
+        serving("a") as (server,),
+        open_channel(server) as (channel, _),
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(TIMES):
+            tasks.start_soon(caller, begin(channel, shape, b"sleep:30"))
+        await until(lambda: server.active == TIMES)
+        await channel.close()
     words = "Channel closed while the call was running."
     assert codes == [(grpc.StatusCode.CANCELLED, words)] * TIMES
 

@@ -61,25 +61,31 @@ async def test_a_generated_stub_takes_it():
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_a_deadline_needs_no_server(shape):
-    async with serving("a") as servers, Proxy(servers[0]) as proxy:
-        async with open_channel(proxy.endpoint) as (channel, _):
-            proxy.freeze()
-            with anyio.fail_after(5):
-                error = await error_of(begin(channel, shape, b"x", timeout=0.05))
-            assert error.code() is Status.DEADLINE_EXCEEDED
-            assert "Deadline Exceeded" in error.details()
-            assert pending(channel) == 0
+    async with (
+        serving("a") as servers,
+        Proxy(servers[0]) as proxy,
+        open_channel(proxy.endpoint) as (channel, _),
+    ):
+        proxy.freeze()
+        with anyio.fail_after(5):
+            error = await error_of(begin(channel, shape, b"x", timeout=0.05))
+        assert error.code() is Status.DEADLINE_EXCEEDED
+        assert "Deadline Exceeded" in error.details()
+        assert pending(channel) == 0
 
 
 @pytest.mark.parametrize("per_call", [True, False])
 async def test_compression(per_call):
     gzip = grpc.Compression.Gzip
     options = connected(compression=None if per_call else gzip)
-    async with serving("a") as servers, Proxy(servers[0]) as proxy:
-        async with open_channel(proxy.endpoint, options=options) as (channel, _):
-            start = method(channel, "unary_unary")
-            await start(b"x" * 100_000, compression=gzip if per_call else None)
-            assert proxy.sent < 10_000
+    async with (
+        serving("a") as servers,
+        Proxy(servers[0]) as proxy,
+        open_channel(proxy.endpoint, options=options) as (channel, _),
+    ):
+        start = method(channel, "unary_unary")
+        await start(b"x" * 100_000, compression=gzip if per_call else None)
+        assert proxy.sent < 10_000
 
 
 async def test_options_of_the_user_are_stronger():

@@ -1,4 +1,4 @@
-"""The same tests against grpc.aio's own channel and against ours: nobody should see a difference."""
+"""The same tests against grpc.aio's own channel and against ours: they see no difference."""
 
 from __future__ import annotations
 

@@ -1,0 +1,176 @@
+"""Replay, explain and the watch of a connection, each alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import grpc
+import grpc.aio
+import pytest
+
+from meshkit.balancer import Counts, Readiness
+from meshkit.client import ConnectionOptions
+from meshkit.client.explain import explain, rpc_error
+from meshkit.client.replay import Replay
+from meshkit.client.subchannel import Subchannel
+from meshkit.discovery import Resolution
+from meshkit.endpoint import Endpoint, EndpointSet
+from tests.client.fakes import FakeWatch, serving, until
+
+pytestmark = pytest.mark.anyio
+
+
+# ---- Replay
+
+
+async def counted(*messages: int) -> AsyncIterator[int]:
+    for message in messages:
+        yield message
+
+
+@pytest.mark.parametrize("source", [lambda: [1, 2, 3], lambda: counted(1, 2, 3)])
+async def test_replay_gives_all(source):
+    replay = Replay(source())
+    assert [message async for message in replay] == [1, 2, 3]
+    assert replay.sent
+
+
+async def test_replay_begins_again_while_nothing_was_sent():
+    replay = Replay(counted(1, 2, 3))
+    first = aiter(replay)
+    assert await anext(first) == 1
+    assert not replay.sent
+    assert [message async for message in replay] == [1, 2, 3]
+    assert replay.sent
+
+
+async def test_replay_knows_what_was_sent():
+    replay = Replay(counted(1, 2, 3))
+    first = aiter(replay)
+    assert [await anext(first), await anext(first)] == [1, 2]
+    assert replay.sent
+
+
+async def test_replay_of_nothing():
+    replay = Replay([])
+    assert [message async for message in replay] == []
+    assert [message async for message in replay] == []
+    assert not replay.sent
+
+
+async def test_replay_hands_a_slow_first_request_to_the_second_reader():
+    come = asyncio.Event()
+
+    async def slow() -> AsyncIterator[int]:
+        await come.wait()
+        yield 1
+
+    replay = Replay(slow())
+    dead = asyncio.ensure_future(anext(aiter(replay)))
+    await asyncio.sleep(0)
+    living: list[int] = []
+
+    async def read() -> None:
+        living.extend([message async for message in replay])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await asyncio.sleep(0)
+        come.set()
+    assert await dead == 1
+    assert living == [1]
+
+
+async def test_replay_raises_what_the_source_raises():
+    def broken() -> Any:
+        yield 1
+        raise ValueError("no more")
+
+    replay = Replay(broken())
+    seen = []
+
+    async def read() -> None:
+        async for message in replay:
+            seen.append(message)
+
+    with pytest.raises(ValueError, match="no more"):
+        await read()
+    assert seen == [1]
+
+
+# ---- explain
+
+
+def words(resolution: Resolution, watch: FakeWatch | None, **how: Any) -> str:
+    return explain("echo", resolution, watch, **({"counts": Counts(), "cause": ""} | how))
+
+
+async def test_not_asked_yet():
+    assert words(Resolution(), None) == (
+        "meshkit: endpoints of 'echo' are not known (registry not asked yet): no answer yet. "
+        "Next: check that the registry runs and can be reached from here."
+    )
+
+
+async def test_none_ready_with_and_without_a_cause():
+    endpoints = EndpointSet.of("echo", [Endpoint(service="echo", id="a", address="h:1")])
+    watch = FakeWatch("echo")
+    watch.latest.set(Resolution(endpoints))
+    counts = Counts(failing=1)
+    without = words(Resolution(endpoints), watch, counts=counts)
+    assert "(registry fake://, synced 3.2 s ago; 1 known: 1 failing). Next:" in without
+    assert "failing). Last error: boom. Next:" in words(
+        Resolution(endpoints), watch, counts=counts, cause="boom"
+    )
+
+
+async def test_an_error_of_our_own_is_complete():
+    error = rpc_error(grpc.StatusCode.UNAVAILABLE, "why")
+    assert isinstance(error, grpc.aio.AioRpcError)
+    assert (error.details(), error.debug_error_string()) == ("why", "why")
+    assert tuple(error.trailing_metadata()) == ()
+    assert "why" in str(error)
+
+
+# ---- Subchannel
+
+
+async def test_the_watch_of_a_connection():
+    async with serving("a") as (server,), anyio.create_task_group() as tasks:
+        node = Subchannel(server.endpoint, ConnectionOptions())
+        seen = []
+
+        def changed(which: Subchannel, readiness: Readiness) -> None:
+            assert which is node
+            node.readiness = readiness
+            seen.append(readiness)
+
+        tasks.start_soon(node.watch, changed)
+        await until(lambda: seen == [Readiness.READY])
+        assert repr(node) == f"<Subchannel {server.endpoint.address} ready, 0 pending>"
+        await server.stop()
+        await until(lambda: seen[-1] is Readiness.FAILING)
+        assert seen[1:] in ([Readiness.FAILING], [Readiness.CONNECTING, Readiness.FAILING])
+        await server.start()
+        await until(lambda: seen[-1] is Readiness.READY)
+        again = seen[seen.index(Readiness.FAILING) :]
+        assert again == [Readiness.FAILING, Readiness.READY]  # failing until it is ready
+        await node.close(None)  # and with it the watch
+
+
+async def test_closing_waits_for_calls_as_long_as_told():
+    async with serving("a") as (server,):
+        for grace in (None, 0.05):
+            node = Subchannel(server.endpoint, ConnectionOptions())
+            node.start()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(node.close, grace)
+                tasks.start_soon(node.close, grace)
+                await asyncio.sleep(0.01)
+                assert node._channel.get_state() is not grpc.ChannelConnectivity.SHUTDOWN
+                if grace is None:
+                    node.finish(ok=True)
+            assert node._channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
