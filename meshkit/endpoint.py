@@ -32,7 +32,7 @@ class Endpoint:
         service: the logical name, `hello_service`.
         id: unique within the service; the same through the life of one server.
         address: `host:port` (`[v6]:port`) that clients dial.
-        weight: share of the calls relative to others; 0 takes no new calls, 100 is neutral.
+        weight: 0 takes no new calls, 100 is neutral; for pickers that look at it.
         zone: where it runs, or "".
         version: of the program, or "".
         state: `SERVING`, or `DRAINING` when it takes no new calls.

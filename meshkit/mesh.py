@@ -255,7 +255,7 @@ class Mesh:
         Args:
             service: the name to register.
             address: `host:port` that clients dial.
-            weight: share of the calls relative to other endpoints; 0 takes none.
+            weight: 0 takes no calls; other weights are announced, for pickers that look at them.
             zone: where it runs.
             version: of the program.
             metadata: free labels.

@@ -25,7 +25,7 @@ class ServerOptions:
         port: to listen on; 0 lets the system choose.
         advertise: `host` or `host:port` that clients dial; by default the address that this
             machine has on its way to the registry.
-        weight: share of the calls relative to other endpoints; 0 takes none.
+        weight: 0 takes no calls; other weights are announced, for pickers that look at them.
         zone: where it runs.
         version: of the program.
         metadata: free labels of the endpoints.
