@@ -105,7 +105,9 @@ class View:
                 deleted[change.key] = entry
         if all(entry.missing_since is not None for entry in self._entries.values()):
             for key, entry in deleted.items():
-                if entry.missing_since is None and entry.endpoint.state is not State.DRAINING:
+                if entry.deleted:
+                    self._entries[key] = entry  # named once more: it is held as it was
+                elif entry.missing_since is None and entry.endpoint.state is not State.DRAINING:
                     self._entries[key] = _Entry(entry.endpoint, missing_since=now, deleted=True)
         return self.expire(now)
 

@@ -208,6 +208,14 @@ def test_a_frozen_registry_that_ends_all_leases_does_not_empty_the_set():
     assert bench.view.unconfirmed == 0
 
 
+def test_an_endpoint_that_is_held_stays_when_it_is_named_once_more():
+    bench = Bench()
+    bench.relist(a="x:1")
+    assert ids(bench.apply(10.0, a=None)) == ["a"]
+    assert ids(bench.apply(11.0, a="garbage")) == ["a"]
+    assert bench.view.next_expiry == 10.0 + HOLD
+
+
 def test_a_deletion_that_was_not_believed_is_after_its_time():
     bench = Bench()
     bench.relist(a="x:1")
