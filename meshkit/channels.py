@@ -48,7 +48,8 @@ class Channels:
         finally:
             shared.holders -= 1
             if not shared.holders:
-                await shared.channel.close()
+                with anyio.CancelScope(shield=True):  # bounded: it waits for no call
+                    await shared.channel.close()
 
     def _share(self, service: str, options: ChannelOptions) -> _Shared:
         known = self._shared.get((service, options))
