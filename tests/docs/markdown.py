@@ -3,7 +3,8 @@
 A comment right above a block says how it is tested, where the language alone does not:
 
 - `<!-- test: file server.py -->`  the reader's file; written for the commands that follow
-- `<!-- test: get /hello/Ada -->`  the block makes a web app, which then has to answer this
+- `<!-- test: get /hello/Ada 200 Hello Ada -->`  the block makes a web app, which then has to answer
+  with this status and these words
 - `<!-- test: output -->`          what the Python block before prints, in shape
 - `<!-- test: perhaps WORD -->`    lines with that word may be missing from what is shown
 """

@@ -69,24 +69,25 @@ async def _in_a_mesh(code: types.CodeType, names: dict[str, Any], out: io.String
         return out.getvalue()
 
 
-def _get(names: dict[str, Any], path: str) -> None:
+def _get(names: dict[str, Any], path: str, status: int, words: str) -> None:
     """Ask the web app that a block made."""
     if "app" in names:  # FastAPI
         from fastapi.testclient import TestClient
 
         with TestClient(names["app"]) as client:
-            text = client.get(path).raise_for_status().text
+            answer = client.get(path)
+            got, text = answer.status_code, answer.text
     else:
-        text = asyncio.run(_get_from_aiohttp(names["make_app"](), path))
-    assert "Ada" in text, text
+        got, text = asyncio.run(_get_from_aiohttp(names["make_app"](), path))
+    assert got == status, text
+    assert words in text, text
 
 
-async def _get_from_aiohttp(app: Any, path: str) -> str:
+async def _get_from_aiohttp(app: Any, path: str) -> tuple[int, str]:
     from aiohttp.test_utils import TestClient, TestServer
 
     async with TestClient(TestServer(app)) as client, client.get(path) as answer:
-        assert answer.status == 200
-        return await answer.text()
+        return answer.status, await answer.text()
 
 
 @contextlib.contextmanager
@@ -126,7 +127,8 @@ def run(block: Block, number: int) -> str:
             return asyncio.run(_in_a_mesh(code, names, out))
         exec(code, names)
         if block.order.startswith("get "):
-            _get(names, block.order.removeprefix("get "))
+            _, path, status, words = block.order.split(maxsplit=3)
+            _get(names, path, int(status), words)
     return out.getvalue()
 
 

@@ -47,7 +47,9 @@ class Shell:
     def __init__(self, folder: Path, replace: Mapping[str, str]) -> None:
         self._replace = {".venv/bin/": f"{Path(sys.executable).parent}/", **replace}
         self._said = ""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("MESHKIT_")} | {
+        # PYTHONUNBUFFERED would let the lines of two jobs run into each other.
+        kept = (k for k in os.environ if not k.startswith(("MESHKIT_", "PYTHON")))
+        environment = {k: os.environ[k] for k in kept} | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "error",
