@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -32,6 +33,11 @@ def store(clock: Clock) -> MemoryStore:
 async def following(batches: AsyncIterator[Batch]) -> Batch:
     with anyio.fail_after(10.0):
         return await anext(batches)
+
+
+async def following_one(store: MemoryStore, after: int) -> None:
+    """Follow `store` until the first change after a fault, and nothing before its end."""
+    assert (await first_change(store, after=after)).changes == (KeyValue("a", b"x"),)
 
 
 async def first_change(store: MemoryStore, *, after: int) -> Batch:
@@ -171,6 +177,117 @@ async def test_a_wiped_store_begins_again(store: MemoryStore) -> None:
     assert (listing.revision, listing.items) == (1, ())
     assert await store.renew(lease) == 0.0
     assert (await store.grant(15.0)).lease != lease
+    with pytest.raises(Compacted):
+        await first_change(store, after=after)
+
+
+async def test_a_token_that_expired_is_refused_until_healed(store: MemoryStore) -> None:
+    store.expire_token()
+    with pytest.raises(RegistryAuthError, match="invalid auth token"):
+        await store.list("")
+    store.heal()
+    await store.list("")
+
+
+async def test_a_paused_store_does_nothing_until_healed(store: MemoryStore) -> None:
+    async with anyio.create_task_group() as tasks:
+        after = (await store.list("")).revision
+        store.pause()
+        tasks.start_soon(partial(store.put, {"a": b"x"}, lease=0))
+        tasks.start_soon(following_one, store, after)
+        with anyio.move_on_after(0.05) as given_up:
+            await store.put({"b": b"x"}, lease=0)
+        assert given_up.cancelled_caught
+        assert not store.entries()
+        store.heal()
+    assert list(store.entries()) == ["a"], "whoever gave up is not served"
+
+
+async def test_a_muted_store_does_all_and_says_nothing(store: MemoryStore) -> None:
+    after = (await store.list("")).revision
+    store.mute()
+    with anyio.move_on_after(0.05) as given_up:
+        await store.put({"a": b"x"}, lease=0)
+    assert given_up.cancelled_caught
+    assert list(store.entries()) == ["a"]
+    with anyio.move_on_after(0.05) as silent:
+        await first_change(store, after=after)
+    assert silent.cancelled_caught
+    store.heal()
+    assert (await first_change(store, after=after)).changes[0].key == "a"
+
+
+async def test_what_was_muted_is_never_answered_after_a_cut(store: MemoryStore) -> None:
+    store.mute()
+
+    async def put() -> None:
+        with pytest.raises(RegistryUnavailable, match="told to fail"):
+            await store.put({"a": b"x"}, lease=0)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(put)
+        await anyio.wait_all_tasks_blocked()
+        store.cut()
+    assert list(store.entries()) == ["a"]
+
+
+async def test_a_delay_is_met_by_operations_and_watches(store: MemoryStore) -> None:
+    after = (await store.list("")).revision
+    store.delay(0.05)
+    began = anyio.current_time()
+    await store.put({"a": b"x"}, lease=0)
+    assert anyio.current_time() - began >= 0.05
+    await first_change(store, after=after)
+    assert anyio.current_time() - began >= 0.1
+
+
+async def test_a_restored_store_is_as_it_was_at_the_backup(
+    store: MemoryStore, clock: Clock
+) -> None:
+    kept, revoked = (await store.grant(15.0)).lease, (await store.grant(15.0)).lease
+    then = await store.put({"a": b"1", "b": b"1"}, lease=kept)
+    await store.put({"c": b"1"}, lease=revoked)
+    backup = store.backup()
+    await store.revoke(revoked)
+    later = (await store.grant(15.0)).lease
+    after = await store.put({"d": b"1"}, lease=later)
+    clock.now += 10.0
+    async with store.watch("", after=after) as batches:
+        store.restore(backup)
+        with pytest.raises(RegistryUnavailable, match="the watch broke"):
+            await following(batches)
+
+    assert list(store.entries()) == ["a", "b", "c"]
+    assert (await store.list("")).revision == then + 1 < after
+    assert await store.renew(later) == 0.0
+    clock.now += 14.0  # a lease has its full time again
+    store.tick()
+    assert list(store.entries()) == ["a", "b", "c"]
+    clock.now += 1.0
+    assert not store.entries()
+    store.restore(backup)  # it can be used again
+    assert list(store.entries()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("fault", ["cut", "pause", "mute"])
+async def test_what_is_done_by_hand_is_done_during_any_fault(
+    store: MemoryStore, fault: str
+) -> None:
+    lease = (await store.grant(15.0)).lease
+    after = await store.put({"a": b"x", "b": b"x", "c": b"x"}, lease=lease)
+    getattr(store, fault)()
+    store.overwrite("a", b"mine")
+    store.erase("b", "unknown")
+    assert store.entries() == {"a": KeyValue("a", b"mine"), "c": KeyValue("c", b"x", lease)}
+    store.end_lease(lease)
+    assert list(store.entries()) == ["a"]
+    store.heal()
+    async with store.watch("", after=after) as batches:
+        seen = [(await following(batches)).changes for _ in range(3)]
+    assert seen == [
+        (KeyValue("a", b"mine"),), (KeyValue("b", None),), (KeyValue("c", None),)
+    ]  # fmt: skip
+    store.compact()
     with pytest.raises(Compacted):
         await first_change(store, after=after)
 
