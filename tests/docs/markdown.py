@@ -6,7 +6,7 @@ A comment right above a block says how it is tested, where the language alone do
 - `<!-- test: get /hello/Ada 200 Hello Ada -->`  the block makes a web app, which then has to answer
   with this status and these words
 - `<!-- test: output -->`          what the Python block before prints, in shape
-- `<!-- test: perhaps WORD -->`    lines with that word may be missing from what is shown
+- `<!-- test: perhaps A|B -->`     lines with one of these words may come or not
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def perhaps(self) -> str:
-        """A word of lines that may come besides what is shown."""
+        """Words, by `|`, of lines that may come or not."""
         return self.order.removeprefix("perhaps ") if self.order.startswith("perhaps ") else ""
 
     @property

@@ -36,6 +36,12 @@ def commands(block: Block) -> list[tuple[str, str]]:
     return found
 
 
+def _without(said: str, perhaps: str) -> str:
+    """What was said, without what may come or not."""
+    said = _ABOUT_JOBS.sub("", said)
+    return re.sub(rf"^.*\b(?:{perhaps})\b.*\n", "", said, flags=re.MULTILINE) if perhaps else said
+
+
 class Shell:
     """bash with job control; `$ python` and `$ .venv/bin/python` are the tests' own Python.
 
@@ -83,19 +89,18 @@ class Shell:
     def run(self, command: str, shown: str, *, perhaps: str = "") -> None:
         """Run a command; what comes out of it, or of jobs meanwhile, has to be what is shown.
 
-        Lines with the word `perhaps` in it may come besides.
+        Lines with one of the words `perhaps` (a pattern) may come or not.
         """
         for old, new in self._replace.items():
             command, shown = command.replace(old, new), shown.replace(old, new)
+            perhaps = perhaps.replace(old, new)
         self._said = ""
         self._tell(f"{command}\necho '<ended>'")
         deadline = time.monotonic() + _TIMEOUT
-        shown = _ABOUT_JOBS.sub("", shown)
+        shown = _without(shown, perhaps)
         while time.monotonic() < deadline:
             before, ended, after = self._said.partition("<ended>\n")
-            real = _ABOUT_JOBS.sub("", before + after)
-            if perhaps:
-                real = re.sub(rf"^.*\b{perhaps}\b.*\n", "", real, flags=re.MULTILINE)
+            real = _without(before + after, perhaps)
             if ended and same_shape(shown, real):
                 if "kill" in command:
                     self._forget_jobs()

@@ -136,15 +136,15 @@ def _pattern(node: ast.expr) -> str | None:
     )
 
 
-def _raised() -> Iterator[tuple[str, str]]:
-    """Where, and a pattern of the text, for each error that the code makes."""
+def _raised() -> Iterator[tuple[str, str, str]]:
+    """Where, which kind, and a pattern of the text, for each error that the code makes."""
     for path in sorted(ROOT.joinpath("meshkit").rglob("*.py")):
         where = str(path.relative_to(ROOT))
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
             if node.func.id in KINDS and node.args and (pattern := _pattern(node.args[0])):
-                yield f"{where}:{node.lineno}", pattern
+                yield f"{where}:{node.lineno}", node.func.id, pattern
 
 
 def _documented() -> set[str]:
@@ -165,7 +165,7 @@ def test_every_error_text_is_explained() -> None:
 
 
 def test_every_explained_text_exists() -> None:
-    patterns = [pattern for _, pattern in _raised()]
+    patterns = [pattern for *_, pattern in _raised()]
     source = "".join(p.read_text("utf-8") for p in ROOT.joinpath("meshkit").rglob("*.py"))
     for text in _documented():
         if text.startswith(FOREIGN) or text in source or text.isupper():
