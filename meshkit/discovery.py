@@ -9,12 +9,14 @@ import enum
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.latest import Latest
 
 __all__ = ["Registrar", "Registration", "RegistrationState", "Resolution", "Resolver", "Watch"]
+
+REGISTER_TIMEOUT: Final = 5.0  # seconds
 
 
 @final
@@ -102,14 +104,25 @@ class Registrar(Protocol):
         """Host and port of the registry; None if it serves this machine only."""
         ...
 
-    async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
+    async def register(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        timeout: float = REGISTER_TIMEOUT,
+        required: bool = True,
+    ) -> Registration:
         """Announce endpoints that are bound and serving; they stay until `withdraw`.
 
-        Returns when they stand in the registry, or after a bounded wait while the registry cannot
-        be reached: then the registration is `PENDING` and announced as soon as possible.
+        Args:
+            endpoints: what to announce.
+            timeout: seconds to wait until they stand in the registry.
+            required: whether they have to stand. If not, the registration is returned `PENDING`
+                when the time is over or the registry is found in trouble, whichever is first, and
+                announced as soon as possible.
 
         Raises:
             ConfigError: the registry cannot take these endpoints.
             RegistryAuthError: it refuses us.
+            RegistryUnavailable: they do not stand in time, and are required to.
         """
         ...

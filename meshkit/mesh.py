@@ -18,7 +18,7 @@ import grpc
 from meshkit.balancer import PickerFactory
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
-from meshkit.discovery import Registration
+from meshkit.discovery import REGISTER_TIMEOUT, Registration
 from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, EndpointSet
 from meshkit.events import Hook, emit_to
 from meshkit.lifetime import Lifetime
@@ -223,6 +223,7 @@ class Mesh:
         Raises:
             ConfigError: (on entering) a servicer, address, port or option cannot be used.
             RegistryAuthError: (on entering) the registry refuses us.
+            RegistryUnavailable: (on entering) the registry cannot be reached, and is required.
         """
         by_name = {services: servicer} if isinstance(services, str) else dict(services)
         return self._serve(by_name, ServerOptions(**keywords))
@@ -246,6 +247,8 @@ class Mesh:
         zone: str = "",
         version: str = "",
         metadata: Mapping[str, str] | None = None,
+        require_registration: bool = True,
+        register_timeout: float = REGISTER_TIMEOUT,
     ) -> AsyncIterator[Registration]:
         """Announce a server that you run yourself, for the length of a block.
 
@@ -259,10 +262,14 @@ class Mesh:
             zone: where it runs.
             version: of the program.
             metadata: free labels.
+            require_registration: whether entering fails while the registry cannot be reached; if
+                not, it is announced when the registry comes.
+            register_timeout: seconds that entering waits for the registry.
 
         Raises:
             ConfigError: the address could not be dialled by those who find it.
             RegistryAuthError: the registry refuses us.
+            RegistryUnavailable: the registry cannot be reached, and is required.
         """
         endpoint = Endpoint(
             service=service,
@@ -274,5 +281,7 @@ class Mesh:
             metadata=metadata or {},
         )
         running = await self._lifetime.open()
-        async with running.register(endpoint) as registration:
+        async with running.register(
+            endpoint, timeout=register_timeout, required=require_registration
+        ) as registration:
             yield registration

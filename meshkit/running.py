@@ -171,7 +171,9 @@ class Running:
             self._servers.discard(server)
 
     @asynccontextmanager
-    async def register(self, endpoint: Endpoint) -> AsyncIterator[Registration]:
+    async def register(
+        self, endpoint: Endpoint, *, timeout: float, required: bool
+    ) -> AsyncIterator[Registration]:
         """Announce `endpoint` for the length of the block."""
         self._check_not_closing()
         place = await find_place(
@@ -182,7 +184,7 @@ class Running:
         if place.advertise.port is None:
             raise ConfigError(f"{endpoint.address!r} has no port; write host:port")
         announced = replace(endpoint, address=str(place.advertise))
-        registration = await self.registry.register([announced])
+        registration = await self.registry.register([announced], timeout=timeout, required=required)
         try:
             yield registration
         finally:

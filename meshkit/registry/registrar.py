@@ -9,9 +9,9 @@ from typing import NoReturn, final
 
 import anyio
 
-from meshkit.discovery import RegistrationState
+from meshkit.discovery import REGISTER_TIMEOUT, RegistrationState
 from meshkit.endpoint import Endpoint, State
-from meshkit.errors import ConfigError, MeshClosedError
+from meshkit.errors import ConfigError, MeshClosedError, RegistryUnavailable
 from meshkit.events import Emit, EndpointRegistered, EndpointWithdrawn, RegistrationPending
 from meshkit.registry.announcer import Announcer
 from meshkit.registry.layouts import Layout
@@ -48,6 +48,11 @@ class Registration:
         self.refusal: Exception | None = None
 
     @property
+    def services(self) -> tuple[str, ...]:
+        """The names under which it announces, each once."""
+        return tuple(dict.fromkeys(endpoint.service for endpoint in self.endpoints))
+
+    @property
     def state(self) -> RegistrationState:
         """How the announcement stands now."""
         return self._registrar.state_of(self)
@@ -71,7 +76,6 @@ class Registrar:
         namespace: under which they are written.
         ttl: of the lease, in seconds.
         outage: told of trouble and of its end.
-        register_timeout: how long `register` waits for the announcement, in seconds.
         withdraw_timeout: how long `withdraw` waits for the confirmation, in seconds.
     """
 
@@ -86,15 +90,14 @@ class Registrar:
         emit: Emit,
         rng: random.Random,
         clock: Callable[[], float] = loop_time,
-        register_timeout: float = 5.0,
         withdraw_timeout: float = 2.0,
     ) -> None:
         self._store = store
         self._layout = layout
         self._namespace = namespace
+        self._outage = outage
         self._emit = emit
         self._clock = clock
-        self._register_timeout = register_timeout
         self._withdraw_timeout = withdraw_timeout
         self._registrations: list[Registration] = []
         self._closed = False
@@ -132,19 +135,30 @@ class Registrar:
             return RegistrationState.UNCONFIRMED
         return RegistrationState.ANNOUNCED
 
-    async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
-        """Announce `endpoints`; returns when they stand, or `PENDING` after a bounded wait.
+    async def register(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        timeout: float = REGISTER_TIMEOUT,
+        required: bool = True,
+    ) -> Registration:
+        """Announce `endpoints`; see `discovery.Registrar.register`.
 
         Raises:
             ConfigError: they cannot be written, or this process announced one of them already.
             RegistryAuthError: the registry refuses us.
+            RegistryUnavailable: they do not stand within `timeout` seconds, and are `required` to.
             MeshClosedError: the registrar was closed.
         """
         registration = self._enlist(endpoints)
         try:
-            with anyio.move_on_after(self._register_timeout):
-                while registration.state is RegistrationState.PENDING:
+            with anyio.move_on_after(timeout):
+                while registration.state is RegistrationState.PENDING and (
+                    required or self._outage.since is None
+                ):
                     await self._announcer.turn.changed()
+            if required and registration.state is RegistrationState.PENDING:
+                raise self._late(registration, timeout)
         except BaseException:  # nobody will hold it, so nobody could withdraw it
             self._drop([registration])
             raise
@@ -152,9 +166,17 @@ class Registrar:
         if registration.refusal is not None:
             raise registration.refusal
         if registration.state is RegistrationState.PENDING:
-            services = tuple(dict.fromkeys(e.service for e in registration.endpoints))
-            self._emit(RegistrationPending(self._store.name, services, self._announcer.trouble))
+            trouble = self._announcer.trouble
+            self._emit(RegistrationPending(self._store.name, registration.services, trouble))
         return registration
+
+    def _late(self, registration: Registration, timeout: float) -> RegistryUnavailable:
+        return RegistryUnavailable(
+            f"{', '.join(registration.services)} could not be registered at {self._store.name} "
+            f"within {timeout:g} s: {self._announcer.trouble}. Next: check that the registry runs "
+            "and can be reached from here, or serve without it until it comes: "
+            "require_registration=False"
+        )
 
     async def withdraw(self, registrations: Sequence[Registration]) -> bool:
         """Leave the registry with `registrations`; True if it confirmed within the bound."""

@@ -10,7 +10,7 @@ from typing import Final, final
 
 import anyio
 
-from meshkit.discovery import Watch
+from meshkit.discovery import REGISTER_TIMEOUT, Watch
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit
@@ -125,21 +125,26 @@ class Registry:
                 del self._watches[service]
                 self._stop_watcher(shared)
 
-    async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
-        """Announce endpoints that are bound and serving; they stay until `withdraw`.
-
-        Returns when they stand, or after a bounded wait while the registry cannot be reached.
+    async def register(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        timeout: float = REGISTER_TIMEOUT,
+        required: bool = True,
+    ) -> Registration:
+        """Announce endpoints that are bound and serving; see `discovery.Registrar.register`.
 
         Raises:
             ConfigError: the registry cannot take these endpoints.
             RegistryAuthError: it refuses us.
+            RegistryUnavailable: they do not stand in time, and are required to.
             MeshClosedError: the registry was closed.
         """
         if self._registrar_job is None and not self._closed:
             self._registrar_job = self._supervisor.start(
                 "registrar", self._registrar.run, keep=True
             )
-        return await self._registrar.register(endpoints)
+        return await self._registrar.register(endpoints, timeout=timeout, required=required)
 
     async def endpoints(self, service: str) -> EndpointSet:
         """The endpoints of `service` as they are listed now; a request, no watch.

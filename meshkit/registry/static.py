@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import final
 
-from meshkit.discovery import RegistrationState, Resolution, Watch
+from meshkit.discovery import REGISTER_TIMEOUT, RegistrationState, Resolution, Watch
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError
 from meshkit.latest import Latest
@@ -77,12 +77,19 @@ class StaticRegistry:
         """The list of `service`; an empty one if there is none."""
         yield StaticWatch(self.name, self._sets.get(service, EndpointSet(service)))
 
-    async def register(self, endpoints: Sequence[Endpoint]) -> StaticRegistration:
-        """Accept endpoints that stand in the lists.
+    async def register(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        timeout: float = REGISTER_TIMEOUT,
+        required: bool = True,
+    ) -> StaticRegistration:
+        """Accept endpoints that stand in the lists; there is nothing to wait for.
 
         Raises:
             ConfigError: one does not, and would never be called.
         """
+        del timeout, required
         for endpoint in endpoints:
             listed = self._sets.get(endpoint.service, EndpointSet(endpoint.service)).by_id
             if endpoint.address not in listed:

@@ -8,6 +8,7 @@ from typing import Any, TypedDict, final
 
 import grpc
 
+from meshkit.discovery import REGISTER_TIMEOUT
 from meshkit.endpoint import DEFAULT_WEIGHT
 from meshkit.errors import ConfigError
 from meshkit.server.calls import Quiet
@@ -29,6 +30,9 @@ class ServerOptions:
         zone: where it runs.
         version: of the program.
         metadata: free labels of the endpoints.
+        require_registration: whether entering fails while the registry cannot be reached; if not,
+            it serves its port and is announced when the registry comes.
+        register_timeout: how long entering waits for the registry.
         grace: how long calls in flight may go on when the server drains.
         leave_timeout: how long leaving the registry may take.
         quiet: how long to serve on after leaving, until clients have noticed.
@@ -47,6 +51,8 @@ class ServerOptions:
     zone: str = ""
     version: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    require_registration: bool = True
+    register_timeout: float = REGISTER_TIMEOUT
     grace: float = 15.0
     leave_timeout: float = 2.0
     quiet: Quiet = field(default_factory=Quiet)
@@ -62,8 +68,8 @@ class ServerOptions:
             raise ConfigError(f"port must be 0 to 65535, got {self.port}")
         if self.weight < 0:
             raise ConfigError(f"weight must be 0 or more, got {self.weight}")
-        if self.grace < 0 or self.leave_timeout < 0:
-            raise ConfigError("grace and leave_timeout must be 0 or more")
+        if min(self.grace, self.leave_timeout, self.register_timeout) < 0:
+            raise ConfigError("grace, leave_timeout and register_timeout must be 0 or more")
 
     @property
     def longest_drain(self) -> float:
@@ -81,6 +87,8 @@ class ServerKeywords(TypedDict, total=False):
     zone: str
     version: str
     metadata: Mapping[str, str]
+    require_registration: bool
+    register_timeout: float
     grace: float
     leave_timeout: float
     quiet: Quiet

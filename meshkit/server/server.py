@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -15,10 +14,11 @@ from meshkit.discovery import Registrar, Registration
 from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit, ServerStarted
-from meshkit.server.address import Address, find_place
+from meshkit.server.address import find_place
 from meshkit.server.build import add_reflection, bind, build
 from meshkit.server.calls import Calls, HandlerThreads, Quiet
 from meshkit.server.drain import FLUSH, Drain, Parts
+from meshkit.server.endpoints import endpoints_of
 from meshkit.server.health import Health
 from meshkit.server.options import ServerOptions
 from meshkit.server.phase import Phase
@@ -28,8 +28,6 @@ from meshkit.server.signals import Signals
 __all__ = ["Server"]
 
 _AT_ONCE: Final = Quiet(at_least=0, window=0, at_most=0)
-# Seconds between pings that clients may send; `build` lets them come as often as every second.
-_PINGS: Final = 5.0
 _ECHO: Final = 0.5  # seconds; a signal to a process group is often forwarded by the parent, too
 
 
@@ -141,13 +139,18 @@ class Server:
         Raises:
             ConfigError: a servicer, an address, a port or an option cannot be used.
             RegistryAuthError: the registry refuses us.
+            RegistryUnavailable: the registry cannot be reached, and is required.
             MeshClosedError: it has run already.
         """
         if self._phase is not Phase.NEW or self._grpc is not None:
             raise MeshClosedError("a server runs once: make a new one")
         try:
             await self._start()
-            self._registration = await self._registrar.register(self._endpoints)
+            self._registration = await self._registrar.register(
+                self._endpoints,
+                timeout=self._options.register_timeout,
+                required=self._options.require_registration,
+            )
         except BaseException:
             with anyio.move_on_after(self._options.leave_timeout + 4 * FLUSH, shield=True):
                 await self._undo()
@@ -169,7 +172,8 @@ class Server:
         if options.reflection:
             add_reflection(self._grpc, protos)
         self._port = bind(self._grpc, place.bind, options)
-        self._endpoints = _endpoints(self._services, place.advertise.with_port(self._port), options)
+        address = place.advertise.with_port(self._port)
+        self._endpoints = endpoints_of(self._services, address, options)
         await self._grpc.start()
         self._phase = self._phase.to(Phase.SERVING)
         self._health.serve((*self._services, *protos))
@@ -279,22 +283,3 @@ class Server:
             self._leave.set()
         elif now - self._asked_at >= _ECHO:
             self._hurry()
-
-
-def _endpoints(
-    services: Iterable[str], address: Address, options: ServerOptions
-) -> tuple[Endpoint, ...]:
-    endpoint_id = secrets.token_hex(6)
-    return tuple(
-        Endpoint(
-            service=service,
-            id=endpoint_id,
-            address=str(address),
-            weight=options.weight,
-            zone=options.zone,
-            version=options.version,
-            keepalive=_PINGS,
-            metadata=options.metadata,
-        )
-        for service in services
-    )

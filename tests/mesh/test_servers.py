@@ -2,13 +2,15 @@
 
 import socket
 
+import anyio
 import grpc
 import pytest
 
 from examples.hello.helloworld_pb2_grpc import add_GreeterServicer_to_server
-from meshkit import ConfigError, Mesh, Phase, RegistrationState
+from meshkit import ConfigError, Mesh, Phase, RegistrationState, RegistryUnavailable
 from meshkit._proto.echo_pb2 import EchoReply, EchoRequest
 from meshkit._proto.echo_pb2_grpc import EchoServicer, EchoStub
+from meshkit.testing.etcd import EtcdProcess, find_etcd, free_ports
 from tests.mesh.greeters import AT_ONCE, Greeter, greet
 
 pytestmark = pytest.mark.anyio
@@ -126,6 +128,44 @@ async def test_a_server_of_ones_own(mesh):
             assert await greet(channel) == "mine"
         assert registration.state is RegistrationState.WITHDRAWN
     await server.stop(None)
+
+
+async def test_without_the_registry_serving_fails_and_the_port_is_free_again():
+    [port] = free_ports(1)
+    async with Mesh("etcd://127.0.0.1:1?timeout=0.2", ttl=3) as mesh:
+        for opening in (
+            mesh.serve("s", Greeter(), port=port, register_timeout=0.3, quiet=AT_ONCE),
+            mesh.register("s", "127.0.0.1:7", register_timeout=0.3),
+        ):
+            with pytest.raises(RegistryUnavailable, match=r"s could not be registered at etcd://"):
+                async with opening:
+                    pass
+        assert mesh.status().registry.registrations == ()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+@pytest.mark.etcd
+async def test_started_before_etcd_it_serves_its_port_and_joins_when_etcd_comes():
+    if find_etcd() is None:
+        pytest.skip("no etcd here")
+    etcd, heard = EtcdProcess(), []
+    async with (
+        Mesh(etcd.url, ttl=3, hooks=[heard.append]) as mesh,
+        mesh.serve("s", Greeter(), require_registration=False, quiet=AT_ONCE) as server,
+        mesh.register("t", "127.0.0.1:7", require_registration=False) as registration,
+    ):
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            assert await greet(channel) == "one"
+        assert server.registration.state is registration.state is RegistrationState.PENDING
+        assert [e.services for e in heard if e.name == "registration.pending"] == [("s",), ("t",)]
+        with etcd:
+            with anyio.fail_after(10):
+                while server.registration.state is not RegistrationState.ANNOUNCED:
+                    await anyio.sleep(0.05)
+            async with mesh.channel("s") as channel:
+                assert await greet(channel) == "one"
+            await mesh.aclose()
 
 
 FAR = "etcd://192.0.2.1:2379"  # nobody's address

@@ -54,8 +54,9 @@ class FakeRegistrar:
         self.on_register = on_register
         self.on_withdraw = on_withdraw
 
-    async def register(self, endpoints):
+    async def register(self, endpoints, *, timeout, required):
         self.journal.append("register")
+        self.asked = {"timeout": timeout, "required": required}
         await self.on_register()
         return FakeRegistration(tuple(endpoints), self)
 

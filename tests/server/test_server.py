@@ -55,6 +55,15 @@ async def test_it_serves_then_registers_and_on_leaving_withdraws_then_stops():
     ]
 
 
+async def test_whether_it_has_to_register_and_for_how_long_it_tries_is_passed_on():
+    registrar = FakeRegistrar(Journal())
+    async with a_server(Ring(), registrar=registrar):
+        assert registrar.asked == {"timeout": 5.0, "required": True}
+    options = {"register_timeout": 1.5, "require_registration": False}
+    async with a_server(Ring(), registrar=registrar, **options):
+        assert registrar.asked == {"timeout": 1.5, "required": False}
+
+
 async def test_each_service_is_one_endpoint_at_one_address():
     options = {"weight": 7, "zone": "a", "version": "1.2", "metadata": {"k": "v"}}
     async with a_server({"ring": Ring(), "bell": Bell()}, **options) as server:

@@ -67,6 +67,7 @@ async def serve(mesh: Mesh) -> None:
     mesh.serve("hello_service")  # type: ignore[call-overload]
     mesh.serve("hello_service", Greeter(), prot=1)  # type: ignore[call-overload]
     mesh.serve({"a": Greeter()}, Greeter())  # type: ignore[call-overload]
+    mesh.serve("hello_service", Greeter(), require_registration=False, register_timeout=1)
     ServerOptions(port="1")  # type: ignore[arg-type]
     draining()
 

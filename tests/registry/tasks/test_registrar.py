@@ -1,3 +1,4 @@
+import asyncio
 import itertools
 
 import anyio
@@ -25,6 +26,10 @@ PENDING, ANNOUNCED = RegistrationState.PENDING, RegistrationState.ANNOUNCED
 UNCONFIRMED, WITHDRAWN = RegistrationState.UNCONFIRMED, RegistrationState.WITHDRAWN
 TTL = 15.0
 BACK_WITHIN = TTL / 3 + 1.0
+
+
+def refused_connection():
+    return RegistryUnavailable("connect refused")
 
 
 def refused():
@@ -191,10 +196,6 @@ async def test_wiped_while_away_is_announced_again_in_time(bench: Bench, fault, 
     await until(lambda: registration.state is ANNOUNCED, within=BACK_WITHIN)
 
 
-def refused_connection():
-    return RegistryUnavailable("connect refused")
-
-
 async def test_wiped_unnoticed_is_announced_again(bench: Bench):
     registration = await bench.registry.register([endpoint("a")])
     await anyio.sleep(12)
@@ -218,7 +219,7 @@ async def test_leases_that_die_at_once_make_no_storm(bench: Bench):
     from meshkit.registry.store import LeaseGone
 
     bench.store.faults["put"] = lambda: LeaseGone("gone")
-    registration = await bench.registry.register([endpoint("a")])
+    registration = await bench.registry.register([endpoint("a")], required=False)
     assert registration.state is PENDING
     await anyio.sleep(60)
     assert 60 < len(bench.store.times("grant")) < 200
@@ -228,22 +229,64 @@ async def test_leases_that_die_at_once_make_no_storm(bench: Bench):
 
 @pytest.mark.parametrize("method", ["grant", "put"])
 @pytest.mark.parametrize("fault", ["hang", refused_connection])
-async def test_register_returns_pending_and_goes_on(bench: Bench, method, fault):
+async def test_register_fails_when_its_time_is_over(bench: Bench, method, fault):
     bench.store.faults[method] = fault
-    registration = await bench.registry.register([endpoint("a"), endpoint("b")])
-    assert loop_time() == pytest.approx(5.0)
+    with pytest.raises(RegistryUnavailable) as caught:
+        await bench.registry.register([endpoint("a"), endpoint("b", "other")], timeout=4.5)
+    assert loop_time() == pytest.approx(4.5)
+    reason = "no answer within 3.75 s" if fault == "hang" else "connect refused"
+    assert str(caught.value) == (
+        f"hello, other could not be registered at fake://registry within 4.5 s: {reason}. "
+        "Next: check that the registry runs and can be reached from here, "
+        "or serve without it until it comes: require_registration=False"
+    )
+    assert bench.registry.status().registrations == ()
+    bench.store.faults.clear()
+    await anyio.sleep(60)
+    assert await bench.store.keys() == {}, "nobody would withdraw it"
+    assert not bench.events.of(RegistrationPending, EndpointRegistered)
+
+
+async def test_register_with_the_registry_back_in_time(bench: Bench):
+    bench.store.go_down()
+    asyncio.get_running_loop().call_later(3.0, bench.store.come_back)
+    registration = await bench.registry.register([endpoint("a")])
+    assert registration.state is ANNOUNCED
+    assert 3.0 <= loop_time() <= 5.0
+
+
+@pytest.mark.parametrize("method", ["grant", "put"])
+@pytest.mark.parametrize(("fault", "at"), [("hang", 3.75), (refused_connection, 0.0)])
+async def test_what_is_not_required_is_pending_at_the_first_trouble(
+    bench: Bench, method, fault, at
+):
+    bench.store.faults[method] = fault
+    registration = await bench.registry.register([endpoint("a"), endpoint("b")], required=False)
+    assert loop_time() == pytest.approx(at, abs=0.01)
     assert registration.state is PENDING
     (pending,) = bench.events.of(RegistrationPending)
     assert pending.services == ("hello",)
     assert pending.reason in {"no answer within 3.75 s", "connect refused"}
+    later = await bench.registry.register([endpoint("c")], required=False)
+    assert loop_time() == pytest.approx(at, abs=0.01), "in the same trouble"
     bench.store.faults.clear()
+    await until(lambda: later.state is ANNOUNCED, within=BACK_WITHIN)
     await until(lambda: registration.state is ANNOUNCED, within=BACK_WITHIN)
     assert len(bench.events.of(RegistryDisconnected)) == 1
 
 
+async def test_what_is_not_required_waits_no_longer_than_asked_to(bench: Bench):
+    bench.store.faults["grant"] = "hang"
+    registration = await bench.registry.register([endpoint("a")], timeout=1.0, required=False)
+    assert loop_time() == pytest.approx(1.0)
+    (pending,) = bench.events.of(RegistrationPending)
+    assert pending.reason == "no answer yet"
+    assert registration.state is PENDING
+
+
 async def test_withdraw_while_a_grant_hangs(bench: Bench):
     bench.store.faults["grant"] = "hang"
-    registration = await bench.registry.register([endpoint("a")])
+    registration = await bench.registry.register([endpoint("a")], required=False)
     began = loop_time()
     assert await registration.withdraw(), "nothing was ever written"
     assert loop_time() == began
@@ -255,7 +298,7 @@ async def test_withdraw_while_a_grant_hangs(bench: Bench):
 
 async def test_withdraw_while_a_put_hangs_that_was_done(bench: Bench):
     bench.store.faults["put"] = "late"
-    registration = await bench.registry.register([endpoint("a")])
+    registration = await bench.registry.register([endpoint("a")], required=False)
     assert registration.state is PENDING
     assert set(await bench.store.keys()) == {key("a")}
     began = loop_time()
@@ -269,7 +312,7 @@ async def test_withdraw_while_a_put_hangs_that_was_done(bench: Bench):
 async def test_what_was_perhaps_written_is_deleted_under_a_living_lease(bench: Bench):
     await bench.registry.register([endpoint("a")])
     bench.store.faults["put"] = "late"
-    registration = await bench.registry.register([endpoint("b")])
+    registration = await bench.registry.register([endpoint("b")], timeout=0, required=False)
     assert not await registration.withdraw(), "the put is still under way"
     assert set(await bench.store.keys()) == {key("a"), key("b")}
     bench.store.faults.clear()
@@ -401,7 +444,7 @@ async def test_a_later_refusal_is_tried_for_ever_and_told_once(bench: Bench):
 
 async def test_a_refusal_of_what_is_pending_is_tried_for_ever(bench: Bench):
     bench.store.go_down()
-    registration = await bench.registry.register([endpoint("a")])
+    registration = await bench.registry.register([endpoint("a")], required=False)
     bench.store.faults["*"] = refused
     await anyio.sleep(60)
     assert registration.state is PENDING
