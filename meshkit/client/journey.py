@@ -7,7 +7,7 @@ entry in the queue and, with a deadline, a timer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -57,7 +57,7 @@ class Journey:
         request: Any,
         timeout: float | None,
         wait_for_ready: bool | None,
-        options: dict[str, Any],
+        options: Mapping[str, Any],
     ) -> None:
         self._channel = channel
         self._method = method
@@ -74,7 +74,7 @@ class Journey:
     def send(self, node: Subchannel, timeout: float | None) -> None:
         """Put the call on a connection."""
         self.node = node
-        self.wire = call = node.multicallable(self._method)(
+        self.wire = call = node.multicallables[self._method](
             self.request, timeout=timeout, **self._options
         )
         node.start()

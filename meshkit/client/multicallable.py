@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -29,10 +29,15 @@ Serializer: TypeAlias = Callable[[Any], bytes]
 Deserializer: TypeAlias = Callable[[bytes], Any]
 
 
+_NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})  # most calls have none
+
+
 def _options(
     metadata: Any, credentials: grpc.CallCredentials | None, compression: grpc.Compression | None
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """What is handed to grpc.aio as it is, whichever connection the call is put on."""
+    if metadata is None and credentials is None and compression is None:
+        return _NO_OPTIONS
     return {
         "metadata": checked(metadata),
         "credentials": credentials,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -120,39 +120,46 @@ class Method:
 
 
 @final
+class _Multicallables(dict[Method, Callable[..., Any]]):
+    """The functions that start calls on one connection, each made when it is first looked up."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def __missing__(self, method: Method) -> Callable[..., Any]:
+        made: Callable[..., Any] = getattr(self._channel, method.kind)(
+            method.path,
+            request_serializer=method.serializer,
+            response_deserializer=method.deserializer,
+            _registered_method=method.registered,
+        )
+        self[method] = made
+        return made
+
+
+@final
 class Subchannel(PendingCalls):
     """One grpc.aio channel to one endpoint, and the calls that are on it.
 
     Attributes:
         endpoint: whom it connects to; a newer description replaces it while id and address stay.
         readiness: what the connection and the endpoint's health service say.
+        multicallables: the function that starts a call of a method on this connection.
     """
 
-    __slots__ = ("_channel", "_idle", "_multicallables", "endpoint", "readiness")
+    __slots__ = ("_channel", "_idle", "endpoint", "multicallables", "readiness")
 
     def __init__(self, endpoint: Endpoint, connection: ConnectionOptions) -> None:
         super().__init__()
         self.endpoint = endpoint
         self.readiness = Readiness.CONNECTING
         self._channel = connection.connect(endpoint)
-        self._multicallables: dict[Method, Callable[..., grpc.aio.Call]] = {}
+        self.multicallables: Mapping[Method, Callable[..., Any]] = _Multicallables(self._channel)
         self._idle: anyio.Event | None = None
 
     def __repr__(self) -> str:
         return f"<Subchannel {self.endpoint.address} {self.readiness}, {self.pending} pending>"
-
-    def multicallable(self, method: Method) -> Callable[..., grpc.aio.Call]:
-        """The function that starts a call of `method` on this connection."""
-        known = self._multicallables.get(method)
-        if known is None:
-            make = getattr(self._channel, method.kind)
-            known = self._multicallables[method] = make(
-                method.path,
-                request_serializer=method.serializer,
-                response_deserializer=method.deserializer,
-                _registered_method=method.registered,
-            )
-        return known
 
     def finish(self, ok: bool) -> None:
         """Count the end of a call; whoever waits to close the connection may be waiting for it."""

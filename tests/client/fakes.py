@@ -66,14 +66,22 @@ def pending(channel: Channel) -> int:
 
 @asynccontextmanager
 async def open_channel(
-    *servers: EchoServer | Endpoint, options: ChannelOptions | None = None
+    *servers: EchoServer | Endpoint,
+    options: ChannelOptions | None = None,
+    hook: Callable[[Event], None] | None = None,
 ) -> AsyncIterator[tuple[Channel, FakeResolver]]:
     """A warm channel to `servers`; to nothing known yet without them. Nothing may crash in it."""
     events: list[Event] = []
-    supervisor = Supervisor(events.append)
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if hook is not None:
+            hook(event)
+
+    supervisor = Supervisor(emit)
     await supervisor.open()
     resolver = FakeResolver()
-    channel = Channel("echo", resolver, supervisor, options or ChannelOptions(), events.append)
+    channel = Channel("echo", resolver, supervisor, options or ChannelOptions(), emit)
     try:
         if servers:
             resolver.say(*servers)

@@ -73,3 +73,13 @@ async def test_close_leaves_no_task_and_no_socket():
             gc.collect()  # a call that somebody holds holds its connection
             await until(lambda before=before: sockets() <= before)
             await until(lambda tasks=tasks: len(asyncio.all_tasks()) <= tasks)
+
+
+async def test_close_waits_for_no_call_that_somebody_holds():
+    async with serving("a") as (server,), open_channel(server) as (channel, _):
+        held = begin(channel, "unary_unary", b"sleep:30")
+        await until(lambda: server.active)
+        held.cancel()
+        await channel.close()
+        await until(lambda: not [t for t in asyncio.all_tasks() if "connection" in t.get_name()])
+        assert held.cancelled()
