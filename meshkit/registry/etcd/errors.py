@@ -17,7 +17,7 @@ import grpc.aio
 from meshkit.errors import RegistryAuthError, RegistryError, RegistryUnavailable
 from meshkit.registry.store import Compacted, LeaseGone
 
-__all__ = ["AuthDisabled", "TokenRefused", "is_refusal", "mapped", "meaning"]
+__all__ = ["AuthDisabled", "TokenRefused", "mapped", "meaning"]
 
 
 class TokenRefused(RegistryAuthError):  # noqa: N818 -- reads as the state it is
@@ -57,11 +57,6 @@ def meaning(code: grpc.StatusCode, details: str) -> type[RegistryError]:
         if text in details:
             return error
     return _BY_CODE.get(code, RegistryUnavailable)
-
-
-def is_refusal(reason: str) -> bool:
-    """Whether the `cancel_reason` of a watch says that we may not watch."""
-    return issubclass(meaning(grpc.StatusCode.UNKNOWN, reason), RegistryAuthError)
 
 
 @contextmanager

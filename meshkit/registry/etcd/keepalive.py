@@ -9,7 +9,7 @@ import anyio
 from aetcd import rpc
 
 from meshkit.errors import RegistryUnavailable
-from meshkit.registry.etcd.member import Member, Rpc, Stream
+from meshkit.registry.etcd.member import Member, Metadata, Rpc, Stream
 from meshkit.registry.etcd.session import Session
 
 __all__ = ["KeepAlive"]
@@ -37,17 +37,19 @@ class KeepAlive:
 
         async def ping(member: Member, left: float) -> float:
             async with self._turns:
-                return await self._ping(member, lease, left)
+                return await self._session.authorized(
+                    member, lambda metadata: self._ping(member, metadata, lease, left)
+                )
 
         return await self._session.persist(ping)
 
-    async def _ping(self, member: Member, lease: int, left: float) -> float:
+    async def _ping(self, member: Member, metadata: Metadata, lease: int, left: float) -> float:
         stream, self._stream = self._stream, None
         if stream is not None and stream.member is not member:
             await stream.aclose()
             stream = None
         if stream is None:
-            stream = member.open(_KEEP_ALIVE, await self._session.metadata(member))
+            stream = member.open(_KEEP_ALIVE, metadata)
         try:
             await stream.write(rpc.LeaseKeepAliveRequest(ID=lease))
             answer = await stream.read(left)

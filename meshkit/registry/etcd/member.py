@@ -36,6 +36,7 @@ class Member:
         self.auth = rpc.AuthStub(channel)
         self.kv = rpc.KVStub(channel)
         self.lease = rpc.LeaseStub(channel)
+        self.maintenance = rpc.MaintenanceStub(channel)
         self.watch = rpc.WatchStub(channel)
         self._channel = channel
         self._users = 0

@@ -25,7 +25,8 @@ class EtcdOptions:
         key: path of the private key (PEM) of `cert`.
         server_name: the name to expect in the members' certificates, if it is not the host.
         timeout: bound of every request, over all members that are tried, in seconds.
-        probe_interval: silence after which a watch is asked for a sign of life, in seconds.
+        probe_interval: silence of the watches after which their member is asked for a sign of
+            life, in seconds (+-20 %).
         probe_timeout: how long it then has to give one, in seconds.
         page: how many keys one request may list.
     """
@@ -39,8 +40,8 @@ class EtcdOptions:
     key: str | None = None
     server_name: str | None = None
     timeout: float = 2.0
-    probe_interval: float = 2.0
-    probe_timeout: float = 3.0
+    probe_interval: float = 1.0
+    probe_timeout: float = 1.0
     page: int = 1000
 
     def __post_init__(self) -> None:

@@ -76,17 +76,26 @@ class Session:
         """
 
         async def ask(member: Member, left: float) -> Any:
-            metadata = await self.metadata(member)
-            try:
-                return await member.call(method, request, metadata, left)
-            except TokenRefused:
-                if self.options.username is None:
-                    raise
-                self._forget(metadata)
-                metadata = await self.metadata(member)
-                return await member.call(method, request, metadata, left)
+            return await self.authorized(
+                member, lambda metadata: member.call(method, request, metadata, left)
+            )
 
         return await self.persist(ask)
+
+    async def authorized(self, member: Member, step: Callable[[Metadata], Awaitable[T]]) -> T:
+        """`step` with our token, and once more with a new one if that is refused.
+
+        Raises:
+            RegistryAuthError: the credentials are wrong, or do not allow this.
+        """
+        metadata = await self.metadata(member)
+        try:
+            return await step(metadata)
+        except TokenRefused:
+            if self.options.username is None:
+                raise
+            self._forget(metadata)
+            return await step(await self.metadata(member))
 
     async def persist(self, attempt: Attempt[T]) -> T:
         """`attempt` with the member in use, and while it is unavailable with the next ones.
@@ -94,8 +103,9 @@ class Session:
         It is told how many seconds are left. gRPC's own deadlines leave less behind than a
         cancellation does, so they come first; the scope here is for whatever outlasts them.
 
-        All together take at most `timeout` seconds. Each member gets a try, a single one two: its
-        connection may have died of old age.
+        All together take at most `timeout` seconds, each but the last half of what is left: the
+        next one may answer where a frozen one does not. Each member gets a try, a single one two:
+        its connection may have died of old age.
 
         Raises:
             RegistryUnavailable: no member did it, or not in time.
@@ -104,17 +114,16 @@ class Session:
         closings = self._closings
         for _ in range(max(2, len(self.options.endpoints)) - 1):
             try:
-                return await self._attempt(attempt, deadline)
+                return await self._attempt(attempt, (deadline - anyio.current_time()) / 2)
             except RegistryUnavailable:
                 # After a close under us another try would open everything again.
                 if anyio.current_time() >= deadline or closings != self._closings:
                     raise
-        return await self._attempt(attempt, deadline)
+        return await self._attempt(attempt, max(0.0, deadline - anyio.current_time()))
 
-    async def _attempt(self, attempt: Attempt[T], deadline: float) -> T:
+    async def _attempt(self, attempt: Attempt[T], left: float) -> T:
         member = self._current()
         member.enter()
-        left = max(0.0, deadline - anyio.current_time())
         try:
             with anyio.fail_after(left + _MARGIN):
                 return await attempt(member, left)
@@ -124,7 +133,7 @@ class Session:
         except TimeoutError as error:
             await self.rotate(member)
             raise RegistryUnavailable(
-                f"etcd at {member.endpoint}: no answer within {self.options.timeout:g} s"
+                f"etcd at {member.endpoint}: no answer within {left:.1f} s"
             ) from error
         finally:
             await member.leave()

@@ -17,7 +17,7 @@ from meshkit.registry.etcd.keys import decode, encode, key_range
 from meshkit.registry.etcd.member import Rpc
 from meshkit.registry.etcd.options import EtcdOptions, split_endpoint
 from meshkit.registry.etcd.session import Session
-from meshkit.registry.etcd.watch import watching
+from meshkit.registry.etcd.watch import Watches
 from meshkit.registry.store import Batch, Compacted, Grant, KeyValue, LeaseGone, Listing
 
 __all__ = ["EtcdStore"]
@@ -38,13 +38,15 @@ class EtcdStore:
 
     Args:
         options: where the cluster is and how to talk to it.
-        rng: chooses the member to begin with.
+        rng: chooses the member to begin with, and spreads the probes.
     """
 
     def __init__(self, options: EtcdOptions, *, rng: random.Random | None = None) -> None:
         self._options = options
-        self._session = Session(options, rng or random.Random())
+        rng = rng or random.Random()
+        self._session = Session(options, rng)
         self._keepalive = KeepAlive(self._session)
+        self._watches = Watches(self._session, rng)
         self._cluster: int | None = None
 
     def __repr__(self) -> str:
@@ -92,6 +94,16 @@ class EtcdStore:
         answer = await self._session.call(_TXN, rpc.TxnRequest(success=operations))
         return int(answer.header.revision)
 
+    async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
+        """Those of `keys` that are there; as many as fit into a transaction."""
+        reads = [rpc.RequestOp(request_range=rpc.RangeRequest(key=encode(key))) for key in keys]
+        answer = await self._session.call(_TXN, rpc.TxnRequest(success=reads))
+        return tuple(
+            KeyValue(decode(kv.key), kv.value, kv.lease)
+            for response in answer.responses
+            for kv in response.response_range.kvs
+        )
+
     async def list(self, prefix: str) -> Listing:
         """All keys that start with `prefix`, linearizable; long listings come in pages.
 
@@ -118,10 +130,11 @@ class EtcdStore:
         self, prefix: str, *, after: int
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
         """Changes under `prefix` of all revisions > `after`, as `Store.watch` promises."""
-        return watching(self._session, prefix, after, self._cluster)
+        return self._watches.watching(prefix, after, self._cluster)
 
     async def aclose(self) -> None:
         """Close connections; leases are left to expire. Usable again afterwards."""
+        await self._watches.aclose()
         await self._keepalive.aclose()
         await self._session.aclose()
         self._cluster = None

@@ -20,7 +20,7 @@ ADA = {"username": "ada", "password": "s3cret"}
 
 async def enable_auth(endpoint: str) -> None:
     """root may all, ada what is under `hers/`."""
-    session = EtcdStore(EtcdOptions(endpoints=(endpoint,)))._session
+    session = EtcdStore(EtcdOptions(endpoints=(endpoint,), timeout=20.0))._session  # bcrypt
     right = rpc.Permission(permType=rpc.Permission.READWRITE, key=b"hers/", range_end=b"hers0")
     for method, request in (
         ("UserAdd", rpc.AuthUserAddRequest(name="root", password="r00t")),

@@ -75,7 +75,7 @@ async def test_frozen_and_alone_every_wait_is_bounded(
     start = (await store.list(prefix)).revision
     async with store.watch(prefix, after=start) as changes:
         own_etcd.pause()
-        with anyio.fail_after(1), pytest.raises(RegistryUnavailable, match=r"silent for 0\.5 s"):
+        with anyio.fail_after(1), pytest.raises(RegistryUnavailable, match=r"silent for 0\.2 s"):
             await anext(changes)
     for operation in (
         lambda: store.list(prefix),
@@ -163,7 +163,7 @@ async def test_watch_that_goes_back_in_revision_raises(store: EtcdStore, prefix:
     start = (await store.list(prefix)).revision
     async with store.watch(prefix, after=start) as changes:
         with pytest.raises(Compacted, match="went back"):
-            changes._take(rpc.WatchResponse(header=rpc.ResponseHeader(revision=start - 1)))
+            changes.take(rpc.WatchResponse(header=rpc.ResponseHeader(revision=start - 1)))
 
 
 async def test_another_cluster_is_noticed(etcd: EtcdProcess, make_store, prefix: str) -> None:

@@ -5,12 +5,14 @@ import asyncio
 import grpc
 import grpc.aio
 import pytest
+from aetcd import rpc
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshkit.errors import ConfigError, RegistryAuthError, RegistryError, RegistryUnavailable
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
-from meshkit.registry.etcd.errors import AuthDisabled, TokenRefused, is_refusal, mapped, meaning
+from meshkit.registry.etcd.changes import Changes
+from meshkit.registry.etcd.errors import AuthDisabled, TokenRefused, mapped, meaning
 from meshkit.registry.etcd.keys import decode, encode, key_range
 from meshkit.registry.store import Compacted, LeaseGone
 
@@ -64,17 +66,23 @@ def test_meaning_of_a_status(code: C, details: str, expected: type[RegistryError
 
 
 @pytest.mark.parametrize(
-    ("reason", "refusal"),
+    ("reason", "expected"),
     [
-        ("rpc error: code = PermissionDenied desc = etcdserver: permission denied", True),
-        ("etcdserver: invalid auth token", True),
-        ("etcdserver: user name is empty", True),
-        ("etcdserver: mvcc: duplicate watch ID provided on the WatchStream", False),
-        ("", False),
+        (
+            "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+            RegistryAuthError,
+        ),
+        ("etcdserver: invalid auth token", TokenRefused),
+        ("etcdserver: user name is empty", TokenRefused),
+        ("etcdserver: mvcc: duplicate watch ID provided on the WatchStream", RegistryUnavailable),
+        ("", RegistryUnavailable),
     ],
 )
-def test_refused_watch_is_told_from_a_failed_one(reason: str, refusal: bool) -> None:
-    assert is_refusal(reason) is refusal
+def test_refused_watch_says_why(reason: str, expected: type[RegistryError]) -> None:
+    changes = Changes(1, "h:1", "a", after=0, cluster=None)
+    with pytest.raises(RegistryError, match="watch refused") as caught:
+        changes.take(rpc.WatchResponse(created=True, canceled=True, cancel_reason=reason))
+    assert type(caught.value) is expected
 
 
 def test_grpc_errors_are_mapped_with_their_cause_and_the_endpoint() -> None:
