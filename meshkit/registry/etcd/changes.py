@@ -28,8 +28,8 @@ class Changes:
     """The batches of a watch, in order; when there will be no more, the reason is raised.
 
     Args:
-        watch_id: its number, unlike that of any other watch on the stream, and not 0: a refused watch
-            calls itself 0 in etcd before 3.5.8, and etcd then forgets the true one of that number.
+        watch_id: its number, unlike that of any other watch on the stream, and not 0: etcd before
+            3.5.8 calls a refused watch 0, and then forgets the true one of that number.
         endpoint: whom we ask, for error texts.
         prefix: what the keys start with.
         after: the revision of the listing that the changes are to continue.

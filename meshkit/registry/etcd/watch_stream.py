@@ -25,6 +25,9 @@ _WATCH: Final[Rpc] = attrgetter("watch.Watch")
 _JITTER: Final = 0.2
 """Of the interval between probes: members are not asked by all at once."""
 
+_LAG: Final = 0.1
+"""How late a loop that is well may be to learn of a timeout, in seconds."""
+
 _PATIENCE: Final = 5.0
 """How long the end of a stream may take, in seconds; more than its parts are allowed."""
 
@@ -135,12 +138,17 @@ class WatchStream:
 
     async def _probe(self, silence: float) -> None:
         timeout = self._session.options.probe_timeout
-        try:
-            await self.member.call(_STATUS, rpc.StatusRequest(), self._metadata, timeout)
-        except RegistryUnavailable as error:
-            raise RegistryUnavailable(f"silent for {silence:.1f} s, then: {error}") from error
-        except RegistryError:
-            pass  # whoever refuses lives
+        while True:
+            began = anyio.current_time()
+            try:
+                await self.member.call(_STATUS, rpc.StatusRequest(), self._metadata, timeout)
+            except RegistryUnavailable as error:
+                if anyio.current_time() - began < timeout + _LAG:
+                    raise RegistryUnavailable(f"silent for {silence:.1f} s; {error}") from error
+                continue  # our loop was held up: who could not listen must not say nobody spoke
+            except RegistryError:
+                pass  # whoever refuses lives
+            return
 
     def _dispatch(self, response: Any) -> None:
         """Hand a response to the watch it is about, if that is still wanted."""
