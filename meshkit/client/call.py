@@ -151,5 +151,5 @@ class Call(Journey):
         if self._is_cancelled:
             raise error
         # Cut by `close`, or by the cancellation of somebody else who awaited the same call.
-        words = _CLOSED if self._channel.is_closed else _CANCELLED
+        words = _CLOSED if self._dispatch.is_closed else _CANCELLED
         raise rpc_error(grpc.StatusCode.CANCELLED, words) from None

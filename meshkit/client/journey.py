@@ -17,7 +17,7 @@ import grpc.aio
 from meshkit.client.explain import rpc_error
 
 if TYPE_CHECKING:
-    from meshkit.client.channel import Channel
+    from meshkit.client.dispatch import Dispatch
     from meshkit.client.subchannel import Method, Subchannel
 
 __all__ = ["Journey"]
@@ -52,20 +52,20 @@ class Journey:
 
     def __init__(
         self,
-        channel: Channel,
+        dispatch: Dispatch,
         method: Method,
         request: Any,
         timeout: float | None,
         wait_for_ready: bool | None,
         options: Mapping[str, Any],
     ) -> None:
-        self._channel = channel
+        self._dispatch = dispatch
         self._method = method
         self.request = request
-        self._deadline = None if timeout is None else channel.now() + timeout
+        self._deadline = None if timeout is None else dispatch.now() + timeout
         self._wait_for_ready = bool(wait_for_ready)
         self._options = options
-        node = channel.pick() or channel.last_resort(self._wait_for_ready)
+        node = dispatch.pick() or dispatch.last_resort(self._wait_for_ready)
         if node is None:
             self._enqueue()
         else:
@@ -88,10 +88,10 @@ class Journey:
         """From the queue: leave it if there is a connection now, or no hope."""
         if self._code is not None:  # ended by a done callback of one before it in the queue
             return
-        node = self._channel.pick() or self._channel.last_resort(self._wait_for_ready)
+        node = self._dispatch.pick() or self._dispatch.last_resort(self._wait_for_ready)
         if node is not None:
             self._send_again(node)
-        elif (verdict := self._channel.verdict(self._wait_for_ready)) is not None:
+        elif (verdict := self._dispatch.verdict(self._wait_for_ready)) is not None:
             self.settle(verdict)
 
     def _send_again(self, node: Subchannel) -> None:
@@ -107,19 +107,19 @@ class Journey:
     def _enqueue(self) -> None:
         """Wait for a connection, as long as the deadline allows, or end now if there is no hope."""
         self.wire = None
-        verdict = self._channel.verdict(self._wait_for_ready)
+        verdict = self._dispatch.verdict(self._wait_for_ready)
         if verdict is not None:
             self.settle(verdict)
             return
-        self._channel.queue[self] = None
+        self._dispatch.queue[self] = None
         if self._deadline is not None:
             self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
 
     def _expire(self) -> None:
-        self.settle(self._channel.overdue())
+        self.settle(self._dispatch.overdue())
 
     def _leave_queue(self) -> None:
-        self._channel.queue.pop(self, None)
+        self._dispatch.queue.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -146,10 +146,10 @@ class Journey:
         It ends, since each move leaves an endpoint behind that is not picked before it is
         connected again.
         """
-        self._channel.lost(node, details)
-        if self._channel.is_closed or self.is_spent():
-            self.settle(self._channel.unavailable())
-        elif (other := self._channel.pick()) is not None:
+        self._dispatch.lost(node, details)
+        if self._dispatch.is_closed or self.is_spent():
+            self.settle(self._dispatch.unavailable())
+        elif (other := self._dispatch.pick()) is not None:
             self._send_again(other)
         else:
             self._enqueue()
@@ -181,4 +181,4 @@ class Journey:
 
     def time_remaining(self) -> float | None:
         """Seconds to the deadline, at least 0.0; None without one."""
-        return None if self._deadline is None else max(0.0, self._deadline - self._channel.now())
+        return None if self._deadline is None else max(0.0, self._deadline - self._dispatch.now())

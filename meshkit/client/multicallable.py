@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import grpc
 import grpc.aio
@@ -15,7 +15,7 @@ from meshkit.client.shapes import StreamStreamCall, StreamUnaryCall, UnaryStream
 from meshkit.client.subchannel import Method
 
 if TYPE_CHECKING:
-    from meshkit.client.channel import Channel
+    from meshkit.client.dispatch import Dispatch
 
 __all__ = [
     "MethodFactory",
@@ -48,8 +48,8 @@ def _options(
 class _UnaryRequest:
     _call: type[UnaryUnaryCall | UnaryStreamCall]
 
-    def __init__(self, channel: Channel, method: Method) -> None:
-        self._channel = channel
+    def __init__(self, dispatch: Dispatch, method: Method) -> None:
+        self._dispatch = dispatch
         self._method = method
 
     def __call__(
@@ -63,14 +63,14 @@ class _UnaryRequest:
         compression: grpc.Compression | None = None,
     ) -> Any:
         options = _options(metadata, credentials, compression)
-        return self._call(self._channel, self._method, request, timeout, wait_for_ready, options)
+        return self._call(self._dispatch, self._method, request, timeout, wait_for_ready, options)
 
 
 class _StreamRequest:
     _call: type[StreamUnaryCall | StreamStreamCall]
 
-    def __init__(self, channel: Channel, method: Method) -> None:
-        self._channel = channel
+    def __init__(self, dispatch: Dispatch, method: Method) -> None:
+        self._dispatch = dispatch
         self._method = method
 
     def __call__(
@@ -84,7 +84,7 @@ class _StreamRequest:
     ) -> Any:
         options = _options(metadata, credentials, compression)
         requests = None if request_iterator is None else Replay(request_iterator)
-        return self._call(self._channel, self._method, requests, timeout, wait_for_ready, options)
+        return self._call(self._dispatch, self._method, requests, timeout, wait_for_ready, options)
 
 
 class UnaryUnaryMultiCallable(_UnaryRequest, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
@@ -114,9 +114,8 @@ class StreamStreamMultiCallable(_StreamRequest, grpc.aio.StreamStreamMultiCallab
 class MethodFactory(grpc.aio.Channel):
     """The half of a channel that needs to know of no endpoint: a callable for each method."""
 
-    @property
-    def _channel(self) -> Channel:
-        return cast("Channel", self)
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
 
     def unary_unary(
         self,
@@ -127,7 +126,7 @@ class MethodFactory(grpc.aio.Channel):
     ) -> UnaryUnaryMultiCallable:
         """A callable for a method with one request and one response."""
         how = request_serializer, response_deserializer, bool(_registered_method)
-        return UnaryUnaryMultiCallable(self._channel, Method("unary_unary", method, *how))
+        return UnaryUnaryMultiCallable(self._dispatch, Method("unary_unary", method, *how))
 
     def unary_stream(
         self,
@@ -138,7 +137,7 @@ class MethodFactory(grpc.aio.Channel):
     ) -> UnaryStreamMultiCallable:
         """A callable for a method with one request and a stream of responses."""
         how = request_serializer, response_deserializer, bool(_registered_method)
-        return UnaryStreamMultiCallable(self._channel, Method("unary_stream", method, *how))
+        return UnaryStreamMultiCallable(self._dispatch, Method("unary_stream", method, *how))
 
     def stream_unary(
         self,
@@ -149,7 +148,7 @@ class MethodFactory(grpc.aio.Channel):
     ) -> StreamUnaryMultiCallable:
         """A callable for a method with a stream of requests and one response."""
         how = request_serializer, response_deserializer, bool(_registered_method)
-        return StreamUnaryMultiCallable(self._channel, Method("stream_unary", method, *how))
+        return StreamUnaryMultiCallable(self._dispatch, Method("stream_unary", method, *how))
 
     def stream_stream(
         self,
@@ -160,7 +159,7 @@ class MethodFactory(grpc.aio.Channel):
     ) -> StreamStreamMultiCallable:
         """A callable for a method with streams both ways."""
         how = request_serializer, response_deserializer, bool(_registered_method)
-        return StreamStreamMultiCallable(self._channel, Method("stream_stream", method, *how))
+        return StreamStreamMultiCallable(self._dispatch, Method("stream_stream", method, *how))
 
     async def __aenter__(self) -> Self:
         return self

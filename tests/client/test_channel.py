@@ -379,12 +379,12 @@ async def test_a_forked_child_is_refused():
         raise RuntimeError("forked")
 
     async with serving("a") as servers, open_channel(*servers) as (channel, _):
-        pick = channel.pick
+        pick = channel._dispatch.pick
         channel.disown(refuse)
         with pytest.raises(RuntimeError, match="forked"):
             begin(channel, "unary_unary", b"x")
         assert channel.get_state() is States.SHUTDOWN
-        channel.pick = pick
+        channel._dispatch.pick = pick
 
 
 async def test_a_closing_that_is_cancelled_still_closes():

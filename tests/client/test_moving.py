@@ -62,10 +62,10 @@ async def test_a_removed_endpoint_finishes_its_calls():
         assert await unary == b"sleep:0.3@a"
         await stream.write(b"y")
         assert await stream.read() == b"y@a"
-        assert len(channel._retiring) == 1
+        assert len(channel._dispatch._retiring) == 1
         await stream.done_writing()
         assert await stream.read() is grpc.aio.EOF
-        await until(lambda: not channel._retiring)
+        await until(lambda: not channel._dispatch._retiring)
         await a.server.stop(5)  # at once: no connection is left
 
 
@@ -74,10 +74,10 @@ async def test_close_cuts_calls_of_removed_endpoints():
         call = begin(channel, "unary_unary", b"sleep:30")
         await until(lambda: server.active)
         resolver.say()
-        await until(lambda: channel._retiring)
+        await until(lambda: channel._dispatch._retiring)
         await channel.close()
         assert (await error_of(call)).code() is Status.CANCELLED
-        await until(lambda: not channel._retiring)
+        await until(lambda: not channel._dispatch._retiring)
 
 
 async def test_what_becomes_of_a_removed_endpoint_is_no_news():
@@ -93,7 +93,7 @@ async def test_what_becomes_of_a_removed_endpoint_is_no_news():
         await until(lambda: readiness(channel) == {"b": Readiness.READY})
         await a.stop()
         assert await stream.code() is not Status.OK
-        await until(lambda: not channel._retiring)
+        await until(lambda: not channel._dispatch._retiring)
         assert [type(event) for event in news] == [ChannelOpened, EndpointReady, EndpointReady]
 
 
@@ -101,7 +101,7 @@ async def test_an_endpoint_that_returns_is_another_connection():
     async with serving("a") as (server,), open_channel(server) as (channel, resolver):
         first = begin(channel, "unary_unary", b"sleep:0.2")
         resolver.say()
-        await until(lambda: channel._retiring)
+        await until(lambda: channel._dispatch._retiring)
         resolver.say(server)
         second = begin(channel, "unary_unary", b"x", wait_for_ready=True)
         assert await second == b"x@a"
@@ -131,7 +131,7 @@ async def test_no_call_is_lost_while_endpoints_come_and_go():
                 await until(lambda: list(readiness(channel).values()) == [Readiness.READY] * 3)
             going = False
         assert len(answered) == 3
-        await until(lambda: pending(channel) == 0 and not channel._retiring)
+        await until(lambda: pending(channel) == 0 and not channel._dispatch._retiring)
 
 
 # ---- dying
@@ -178,24 +178,24 @@ def plain(*requests: bytes) -> Iterator[bytes]:
 
 def blind(channel: Channel) -> None:
     """Let the channel believe that all is well, as it does until core tells."""
-    for node in channel._balancer.nodes:
+    for node in channel._dispatch.balancer.nodes:
         node.readiness = Readiness.READY
-        channel._balancer.set_readiness(node, Readiness.READY)
+        channel._dispatch.balancer.set_readiness(node, Readiness.READY)
 
 
 async def beside_a_dead_one(channel: Channel, *, dead: str) -> None:
     """The next call goes to the dead endpoint."""
     await until(lambda: readiness(channel)[dead] is Readiness.FAILING)
     blind(channel)
-    nodes = {node.endpoint.id: node for node in channel._balancer.nodes}
-    pick = channel.pick
+    nodes = {node.endpoint.id: node for node in channel._dispatch.balancer.nodes}
+    pick = channel._dispatch.pick
     dead_node = nodes[dead]
 
     def pick_the_dead() -> Any:
-        channel.pick = pick
+        channel._dispatch.pick = pick
         return dead_node
 
-    channel.pick = pick_the_dead
+    channel._dispatch.pick = pick_the_dead
 
 
 NOBODY = Endpoint(service="echo", id="dead", address="127.0.0.1:1")

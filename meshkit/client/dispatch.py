@@ -1,0 +1,207 @@
+"""Where calls go: the connections of one channel, and the calls that wait for one.
+
+Everything that calls ask is synchronous; what a change means for those that wait is decided at
+once, so no call is forgotten between two looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final, NoReturn, final
+
+import anyio
+import grpc
+import grpc.aio
+
+from meshkit.balancer import Balancer, Counts, Readiness, picker_named
+from meshkit.client.explain import explain, rpc_error
+from meshkit.client.journey import Journey
+from meshkit.client.options import ChannelOptions
+from meshkit.client.subchannel import Subchannel
+from meshkit.discovery import Resolution, Watch
+from meshkit.endpoint import Endpoint
+from meshkit.events import Emit, EndpointFailing, EndpointReady
+from meshkit.latest import Latest
+from meshkit.tasks import Job, Supervisor
+
+__all__ = ["Dispatch"]
+
+States: Final = grpc.ChannelConnectivity
+_LAST_WORD: Final = 0.05  # seconds
+
+
+@final
+class Dispatch:
+    """Gives each call a connection, or a place in the queue, or the reason why not.
+
+    Attributes:
+        balancer: the connections, and which of them may be picked.
+        pick: the connection for the next call; None while there is none. Raises when closed.
+        queue: calls that wait for a connection, oldest first.
+        resolution: what is known of the service.
+        watch: where that comes from; None before anybody was asked.
+        state: set whenever something changed that somebody may wait for.
+        now: the loop's clock, in seconds.
+    """
+
+    def __init__(
+        self, service: str, supervisor: Supervisor, options: ChannelOptions, emit: Emit
+    ) -> None:
+        self.queue: dict[Journey, None] = {}
+        self.now: Callable[[], float] = asyncio.get_running_loop().time
+        self._service = service
+        self._supervisor = supervisor
+        self._connection = options.connection
+        self._emit = emit
+        rng = random.Random()
+        policy = options.policy
+        picker = picker_named(policy, rng) if isinstance(policy, str) else policy(rng)
+        self.balancer = Balancer(service, make_node=self._connect, picker=picker)
+        self.pick: Callable[[], Subchannel | None] = self.balancer.pick
+        self.resolution = Resolution()
+        self.watch: Watch | None = None
+        self.state = Latest(States.CONNECTING)
+        self._jobs: dict[Subchannel, Job] = {}
+        self._retiring: dict[Subchannel, Job] = {}
+        self._cause = ""
+
+    # ---- endpoints come and go
+
+    def adopt(self, resolution: Resolution) -> None:
+        """Take what is known of the service now."""
+        if self.is_closed:  # news that was on its way when the channel was closed
+            return
+        self.resolution = resolution
+        if resolution.endpoints is not None:
+            for node in self.balancer.reconcile(resolution.endpoints):
+                self._retire(node)
+        self._refresh()
+
+    def _connect(self, endpoint: Endpoint) -> Subchannel:
+        node = Subchannel(endpoint, self._connection)
+        self._jobs[node] = self._supervisor.start(
+            f"connection {endpoint.address}", node.watch, self._note, keep=True
+        )
+        return node
+
+    def _retire(self, node: Subchannel) -> None:
+        watching = self._retiring[node] = self._jobs.pop(node)
+        name = f"retire {node.endpoint.address}"
+        self._supervisor.start(name, self._part_with, node, watching, None)
+
+    async def _part_with(self, node: Subchannel, watching: Job, grace: float | None) -> None:
+        try:
+            await node.close(grace)
+            # Core's last word to the watch would come after we said that all is closed, maybe
+            # when the loop is. It waits while anybody holds a call of this connection.
+            with anyio.move_on_after(_LAST_WORD):
+                await watching.ended()
+        finally:
+            watching.cancel()
+            self._retiring.pop(node, None)
+
+    def _note(self, node: Subchannel, readiness: Readiness) -> None:
+        """A connection has become something else."""
+        if node not in self._jobs:  # no longer ours to pick
+            return
+        was, node.readiness = node.readiness, readiness
+        self.balancer.set_readiness(node, readiness)
+        if readiness is Readiness.READY:
+            self._emit(EndpointReady(node.endpoint))
+        elif was is Readiness.READY:
+            self._emit(EndpointFailing(node.endpoint))
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Something changed that a waiting call or reader may have waited for."""
+        self.state.set(self.connectivity())
+        for call in list(self.queue):
+            call.retry_pick()
+
+    # ---- for calls
+
+    def last_resort(self, wait_for_ready: bool) -> Subchannel | None:
+        """When every endpoint is failing: one of them, for a call that would rather fail than wait.
+
+        Core refuses it at once and says why, and the caller learns it.
+        """
+        if wait_for_ready or not self._jobs:
+            return None
+        if any(node.readiness is not Readiness.FAILING for node in self._jobs):
+            return None
+        return next(iter(self._jobs))
+
+    def lost(self, node: Subchannel, details: str) -> None:
+        """A call found that `node` has no connection: know it before core tells."""
+        self._cause = details
+        self._note(node, Readiness.FAILING)
+
+    def verdict(self, wait_for_ready: bool) -> grpc.aio.AioRpcError | None:
+        """What a call that found no endpoint has to be told; None if it should wait.
+
+        As in gRPC: it waits while names are being resolved or connections made, and fails when
+        there is nothing to wait for, unless it asked to wait for ready.
+        """
+        endpoints = self.resolution.endpoints
+        if wait_for_ready:
+            return None
+        if endpoints is None:
+            return None if self.resolution.trouble is None else self.unavailable()
+        return None if self.balancer.counts().connecting else self.unavailable()
+
+    def unavailable(self) -> grpc.aio.AioRpcError:
+        """The error for a call that cannot be sent to anybody."""
+        return rpc_error(grpc.StatusCode.UNAVAILABLE, self._explain())
+
+    def overdue(self) -> grpc.aio.AioRpcError:
+        """The error for a call whose deadline passed while it waited for an endpoint."""
+        words = f"Deadline Exceeded while waiting. {self._explain()}"
+        return rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, words)
+
+    def _explain(self) -> str:
+        return explain(
+            self._service,
+            self.resolution,
+            self.watch,
+            counts=self.balancer.counts(),
+            cause=self._cause,
+        )
+
+    # ---- for the channel
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether calls are refused."""
+        return self.pick != self.balancer.pick
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the registry has answered, and each endpoint is connected or failing."""
+        known = self.resolution.endpoints is not None or self.resolution.trouble is not None
+        return known and not self.balancer.counts().connecting
+
+    def connectivity(self) -> grpc.ChannelConnectivity:
+        """The best state of any endpoint."""
+        if self.is_closed:
+            return States.SHUTDOWN
+        counts: Counts = self.balancer.counts()
+        if counts.ready or counts.draining:
+            return States.READY
+        return States.TRANSIENT_FAILURE if self.is_settled else States.CONNECTING
+
+    def refuse(self, say: Callable[[], NoReturn]) -> None:
+        """From now on each call meets `say`, which raises."""
+        self.pick = say
+
+    async def close(self, grace: float) -> None:
+        """End the calls that wait, give running ones `grace` seconds, close all connections."""
+        leaving = self._jobs | self._retiring
+        self._jobs.clear()
+        for call in list(self.queue):
+            call.settle(rpc_error(grpc.StatusCode.CANCELLED, "Channel closed."))
+        self.state.set(States.SHUTDOWN)
+        async with anyio.create_task_group() as closing:
+            for node, watching in leaving.items():
+                closing.start_soon(self._part_with, node, watching, grace)
