@@ -68,9 +68,10 @@ class Resolver(Protocol):
 class RegistrationState(enum.StrEnum):
     """How our announcement stands."""
 
-    PENDING = "pending"  # not announced yet, or announcing again after a loss
+    PENDING = "pending"  # not announced yet
     ANNOUNCED = "announced"  # in the registry, lease confirmed
     UNCONFIRMED = "unconfirmed"  # no answer within the lease's time: it may live or not
+    LOST = "lost"  # it was announced, and the registry has it no more: announcing again
     WITHDRAWN = "withdrawn"
 
 
@@ -79,7 +80,7 @@ class Registration(Protocol):
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """What is announced."""
+        """What is announced; with other ids after somebody else wrote over one of its keys."""
         ...
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -10,10 +11,15 @@ from typing import Final, final
 
 from meshkit.errors import ConfigError
 
-__all__ = ["Delta", "Endpoint", "EndpointSet", "State"]
+__all__ = ["Delta", "Endpoint", "EndpointSet", "State", "fresh_id"]
 
 _NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
 DEFAULT_WEIGHT: Final = 100
+
+
+def fresh_id() -> str:
+    """An id that no other endpoint has."""
+    return secrets.token_hex(6)
 
 
 class State(enum.StrEnum):

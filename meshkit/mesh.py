@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -19,7 +18,7 @@ from meshkit.balancer import PickerFactory
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
 from meshkit.discovery import REGISTER_TIMEOUT, Registration
-from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, EndpointSet
+from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, EndpointSet, fresh_id
 from meshkit.events import Hook, emit_to
 from meshkit.lifetime import Lifetime
 from meshkit.observability.logs import log_event
@@ -273,7 +272,7 @@ class Mesh:
         """
         endpoint = Endpoint(
             service=service,
-            id=secrets.token_hex(6),
+            id=fresh_id(),
             address=address,
             weight=weight,
             zone=zone,

@@ -21,8 +21,10 @@ from meshkit.events.mesh import (
     TaskCrashed,
 )
 from meshkit.events.registry import (
+    EndpointKeyDeleted,
     EndpointRegistered,
     EndpointsChanged,
+    EndpointTakenOver,
     EndpointWithdrawn,
     EntrySkipped,
     LeaseLost,
@@ -45,8 +47,10 @@ __all__ = [
     "ConfigResolved",
     "Emit",
     "EndpointFailing",
+    "EndpointKeyDeleted",
     "EndpointReady",
     "EndpointRegistered",
+    "EndpointTakenOver",
     "EndpointWithdrawn",
     "EndpointsChanged",
     "EntrySkipped",

@@ -10,7 +10,9 @@ from meshkit.endpoint import Delta, Endpoint
 from meshkit.events.event import Event, endpoint_details
 
 __all__ = [
+    "EndpointKeyDeleted",
     "EndpointRegistered",
+    "EndpointTakenOver",
     "EndpointWithdrawn",
     "EndpointsChanged",
     "EntrySkipped",
@@ -70,13 +72,18 @@ class RegistrationPending(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class EndpointRegistered(Event):
-    """An endpoint of this process stands in the registry (again, if `again`)."""
+    """An endpoint of this process stands in the registry (again, if `again`).
+
+    It did not for `outage` seconds at most: since it last stood for certain, or since it was asked
+    for.
+    """
 
     name: ClassVar[str] = "endpoint.registered"
     endpoint: Endpoint
     registry: str
     lease: int
     again: bool
+    outage: float
 
     def details(self) -> Mapping[str, Any]:
         """The fields for a log line."""
@@ -84,6 +91,47 @@ class EndpointRegistered(Event):
             "registry": self.registry,
             "lease": f"{self.lease:x}",
             "again": self.again,
+            "outage": round(self.outage, 3),
+        }
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointKeyDeleted(Event):
+    """Somebody deleted an endpoint's key while its lease lived; it has been written again."""
+
+    name: ClassVar[str] = "endpoint.key_deleted"
+    level: ClassVar[str] = "warning"
+    endpoint: Endpoint
+    registry: str
+
+    def details(self) -> Mapping[str, Any]:
+        """The fields for a log line."""
+        return endpoint_details(self.endpoint) | {"registry": self.registry}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointTakenOver(Event):
+    """Somebody wrote over an endpoint's key: `by` is the address that stands there now.
+
+    It is announced again: under a new id if theirs has a `lease`, else their value is written over.
+    Once per key and lease of theirs.
+    """
+
+    name: ClassVar[str] = "endpoint.taken_over"
+    level: ClassVar[str] = "warning"
+    endpoint: Endpoint
+    registry: str
+    by: str
+    lease: int
+
+    def details(self) -> Mapping[str, Any]:
+        """The fields for a log line."""
+        return endpoint_details(self.endpoint) | {
+            "registry": self.registry,
+            "by": self.by,
+            "lease": f"{self.lease:x}",
         }
 
 

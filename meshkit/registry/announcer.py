@@ -6,12 +6,15 @@ is announced as it was the first time.
 
 No answer is not a lost lease: a store that restarts gives every lease its full time again. The same
 lease is renewed until the store itself says that it is gone.
+
+A lease that lives does not prove that its keys stand, so after each renewal they are read: one
+request for all of them, where a watch would be a stream, and one more on the server, for each.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, NoReturn, Protocol, TypeAlias, final
 
@@ -24,7 +27,7 @@ from meshkit.latest import Latest
 from meshkit.registry.lease import Lease
 from meshkit.registry.ledger import Ledger
 from meshkit.registry.outage import Outage, bounded
-from meshkit.registry.store import LeaseGone, Store
+from meshkit.registry.store import KeyValue, LeaseGone, Store
 
 __all__ = ["Announcer", "Owner"]
 
@@ -38,6 +41,16 @@ class Owner(Protocol):
 
     def written(self, entries: Mapping[str, bytes], lease: Lease) -> None:
         """`entries` stand now, under `lease`."""
+        ...
+
+    def lost(self, keys: Iterable[str], since: float, *, deleted: bool) -> None:
+        """`keys` stood at `since` for the last time: somebody `deleted` them, or else their lease
+        ended.
+        """
+        ...
+
+    def taken_over(self, entry: KeyValue, since: float) -> None:
+        """`entry` stands where one of ours did, which stood at `since` for the last time."""
         ...
 
     def refused(self, error: Exception) -> bool:
@@ -89,6 +102,8 @@ class Announcer:
         self._delays = self._backoff.delays(rng)
         self._renew_at = 0.0
         self._doubted = False  # the lease's time passed without an answer, and we said so
+        self._seen = True  # our keys, since the lease was renewed
+        self._seen_at = 0.0
 
     async def run(self) -> NoReturn:
         """Do what is missing, one thing at a time, for ever."""
@@ -139,6 +154,8 @@ class Announcer:
             return partial(self._put, lease, missing)
         if surplus := ledger.surplus():
             return partial(self._delete, surplus)
+        if not self._seen:
+            return partial(self._look, lease, tuple(ledger.wanted))
         return None
 
     def _confirm(self, lease: Lease) -> None:
@@ -157,6 +174,7 @@ class Announcer:
         self._forget()
         self.trouble = "the registry ended our lease"
         if lease is not None:
+            self._owner.lost(tuple(self.ledger.wanted), lease.confirmed_at, deleted=False)
             held_for = self._clock() - lease.granted_at
             self._emit(LeaseLost(self._store.name, lease.id, held_for))
 
@@ -184,17 +202,35 @@ class Announcer:
         if ttl <= 0:
             raise LeaseGone("the lease has expired")
         self._confirm(lease.renewed(ttl, asked_at=asked_at))
+        self._seen = False
         self._delays = self._backoff.delays(self._rng)
 
     async def _put(self, lease: Lease, entries: Mapping[str, bytes]) -> None:
+        asked_at = self._clock()
         self.ledger.writing(entries)
         try:
             await self._store.put(entries, lease=lease.id)
         except (RegistryAuthError, ConfigError):
             self.ledger.gone(entries)  # refused is not "perhaps": there is nothing to delete
             raise
+        self._seen_at = asked_at
         self.ledger.written(entries)
         self._owner.written(entries, lease)
+
+    async def _look(self, lease: Lease, keys: tuple[str, ...]) -> None:
+        asked_at = self._clock()
+        try:
+            found = {entry.key: entry for entry in await self._store.read(keys)}
+        except RegistryAuthError:
+            self._seen = True  # we may write and not read, then: nobody looks after our keys
+            return
+        deleted = [key for key in keys if key not in found]
+        taken = [entry for entry in found.values() if self.ledger.differs(entry, lease.id)]
+        self.ledger.gone([*deleted, *(entry.key for entry in taken)])
+        self._owner.lost(deleted, self._seen_at, deleted=True)
+        for entry in taken:
+            self._owner.taken_over(entry, self._seen_at)
+        self._seen, self._seen_at = True, asked_at
 
     async def _delete(self, keys: tuple[str, ...]) -> None:
         await self._store.delete(keys)

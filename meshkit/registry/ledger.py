@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import final
 
+from meshkit.registry.store import KeyValue
+
 __all__ = ["Ledger"]
 
 
@@ -40,6 +42,10 @@ class Ledger:
     def has(self, entries: Mapping[str, bytes]) -> bool:
         """Whether all `entries` stand for certain."""
         return all(self._standing.get(key) == value for key, value in entries.items())
+
+    def differs(self, entry: KeyValue, lease: int) -> bool:
+        """Whether `entry`, as the store has it, is not what stands for certain under `lease`."""
+        return entry.lease != lease or self._standing.get(entry.key) != entry.value
 
     def writing(self, entries: Mapping[str, bytes]) -> None:
         """The request is sent; until it is answered nobody knows."""

@@ -3,67 +3,32 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn, final
 
 import anyio
 
 from meshkit.discovery import REGISTER_TIMEOUT, RegistrationState
-from meshkit.endpoint import Endpoint, State
+from meshkit.endpoint import Endpoint, State, fresh_id
 from meshkit.errors import ConfigError, MeshClosedError, RegistryUnavailable
-from meshkit.events import Emit, EndpointRegistered, EndpointWithdrawn, RegistrationPending
+from meshkit.events import (
+    Emit,
+    EndpointKeyDeleted,
+    EndpointRegistered,
+    EndpointTakenOver,
+    EndpointWithdrawn,
+    RegistrationPending,
+)
 from meshkit.registry.announcer import Announcer
 from meshkit.registry.layouts import Layout
 from meshkit.registry.lease import Lease
 from meshkit.registry.outage import Outage, loop_time
-from meshkit.registry.store import Store
+from meshkit.registry.registration import Registration
+from meshkit.registry.store import KeyValue, Store
 
-__all__ = ["Registrar", "Registration"]
-
-
-@final
-class Registration:
-    """The live fact that endpoints are announced; made by `Registrar.register`."""
-
-    __slots__ = (
-        "_registrar",
-        "announced",
-        "endpoints",
-        "entries",
-        "leaving",
-        "refusal",
-        "waited_for",
-    )
-
-    def __init__(
-        self, registrar: Registrar, endpoints: Sequence[Endpoint], entries: Mapping[str, bytes]
-    ) -> None:
-        self._registrar = registrar
-        self.endpoints = tuple(endpoints)
-        self.entries = entries
-        self.announced = False  # at least once
-        self.leaving = False
-        self.waited_for = True  # somebody is there to be told of a refusal
-        self.refusal: Exception | None = None
-
-    @property
-    def services(self) -> tuple[str, ...]:
-        """The names under which it announces, each once."""
-        return tuple(dict.fromkeys(endpoint.service for endpoint in self.endpoints))
-
-    @property
-    def state(self) -> RegistrationState:
-        """How the announcement stands now."""
-        return self._registrar.state_of(self)
-
-    async def withdraw(self) -> bool:
-        """Leave the registry; True if it confirmed. Bounded, and never raises for a dead one."""
-        return await self._registrar.withdraw([self])
-
-    def __repr__(self) -> str:
-        addresses = ", ".join(f"{e.service}@{e.address}" for e in self.endpoints)
-        return f"<Registration {addresses}: {self.state}>"
+__all__ = ["Registrar"]
 
 
 @final
@@ -100,6 +65,8 @@ class Registrar:
         self._clock = clock
         self._withdraw_timeout = withdraw_timeout
         self._registrations: list[Registration] = []
+        self._deleted: set[str] = set()  # keys that somebody else deleted, until they stand again
+        self._taken: set[tuple[str, int]] = set()  # keys and leases of others that were told of
         self._closed = False
         self._announcer = Announcer(
             store, self, ttl=ttl, outage=outage, emit=emit, rng=rng, clock=clock
@@ -130,7 +97,8 @@ class Registrar:
         if registration not in self._registrations:
             return RegistrationState.WITHDRAWN
         if self.lease is None or not self._ledger.has(registration.entries):
-            return RegistrationState.PENDING
+            lost = registration.announced and not registration.leaving
+            return RegistrationState.LOST if lost else RegistrationState.PENDING
         if self._clock() >= self.lease.expires_at:
             return RegistrationState.UNCONFIRMED
         return RegistrationState.ANNOUNCED
@@ -202,9 +170,7 @@ class Registrar:
         leaving = [r for r in registrations if self._ledger.has(r.entries)]
         for registration in leaving:
             registration.leaving = True
-            registration.entries = self._encode(
-                [replace(e, state=State.DRAINING) for e in registration.endpoints]
-            )
+            registration.say(State.DRAINING)
             self._ledger.want(registration.entries)
         self._announcer.turn.set(None)
         while not all(self._ledger.has(r.entries) for r in leaving):
@@ -218,13 +184,51 @@ class Registrar:
     # -- as the owner of the announced entries
 
     def written(self, entries: Mapping[str, bytes], lease: Lease) -> None:
-        """Tell that registrations stand, for the first time or again."""
+        """Tell that endpoints stand, for the first time or again."""
+        name, now = self._store.name, self._clock()
         for registration in self.registrations:
-            if registration.leaving or registration.entries.keys().isdisjoint(entries):
+            written = [e for key, e in registration.by_key.items() if key in entries]
+            if registration.leaving or not written:
                 continue
-            again, registration.announced = registration.announced, True
-            for endpoint in registration.endpoints:
-                self._emit(EndpointRegistered(endpoint, self._store.name, lease.id, again))
+            for key in self._deleted & registration.by_key.keys() & entries.keys():
+                self._emit(EndpointKeyDeleted(registration.by_key[key], name))
+            outage = 0.0 if registration.missing_since is None else now - registration.missing_since
+            for endpoint in written:
+                again = registration.announced
+                self._emit(EndpointRegistered(endpoint, name, lease.id, again, outage))
+            registration.announced, registration.missing_since = True, None
+        self._deleted -= entries.keys()
+
+    def lost(self, keys: Iterable[str], since: float, *, deleted: bool) -> None:
+        """Note since when registrations do not stand; they are written again."""
+        gone = set(keys)
+        self._deleted = self._deleted | gone if deleted else set()
+        for registration in self._registrations:
+            if registration.missing_since is None and not gone.isdisjoint(registration.entries):
+                registration.missing_since = since
+
+    def taken_over(self, entry: KeyValue, since: float) -> None:
+        """Leave the key to whoever renews a lease for it, and announce under a new one.
+
+        Two who write over each other would do so for ever, and clients would go from one to the
+        other. A value without a lease has nobody who renews it: it is written over. So is one whose
+        key has to be the same, since that is the address: it was ours before.
+        """
+        for registration in self._registrations:
+            if (endpoint := registration.by_key.get(entry.key)) is None:
+                continue
+            if (entry.key, entry.lease) not in self._taken:
+                self._taken.add((entry.key, entry.lease))
+                by = self._address(endpoint.service, entry)
+                self._emit(EndpointTakenOver(endpoint, self._store.name, by, entry.lease))
+            if registration.missing_since is None:
+                registration.missing_since = since
+            theirs = entry.lease not in {0, self.lease.id if self.lease else 0}
+            if theirs and not registration.leaving:
+                self._ledger.unwant(registration.entries)
+                new = fresh_id()
+                registration.change([replace(e, id=new) for e in registration.endpoints])
+                self._ledger.want(registration.entries)
 
     def refused(self, error: Exception) -> bool:
         """Take back what was never announced, and whose `register` can still say why."""
@@ -240,18 +244,22 @@ class Registrar:
             raise MeshClosedError("the registry is closed")
         if not endpoints:
             raise ConfigError("there is no endpoint to register")
-        entries = self._encode(endpoints)
+        encode = partial(self._layout.encode, self._namespace)
+        registration = Registration(self, endpoints, encode, self._clock())
+        entries = registration.entries
         taken = entries.keys() & self._ledger.wanted.keys()
         if taken or len(entries) < len(endpoints):
             raise ConfigError(f"announced twice by this process: {sorted(taken or entries)}")
-        registration = Registration(self, endpoints, entries)
         self._registrations.append(registration)
         self._ledger.want(entries)
         self._announcer.turn.set(None)
         return registration
 
-    def _encode(self, endpoints: Sequence[Endpoint]) -> dict[str, bytes]:
-        return dict(self._layout.encode(self._namespace, endpoint) for endpoint in endpoints)
+    def _address(self, service: str, entry: KeyValue) -> str:
+        try:
+            return self._layout.decode(service, entry.key, entry.value or b"").address
+        except ValueError:
+            return ""
 
     def _drop(self, registrations: Sequence[Registration]) -> list[Registration]:
         """Stop wanting `registrations`; returns those that were wanted until now."""

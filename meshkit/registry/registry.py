@@ -16,7 +16,8 @@ from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit
 from meshkit.registry.layouts import DEFAULT_NAMESPACE, Layout
 from meshkit.registry.outage import Outage, loop_time
-from meshkit.registry.registrar import Registrar, Registration
+from meshkit.registry.registrar import Registrar
+from meshkit.registry.registration import Registration
 from meshkit.registry.status import LeaseStatus, RegistryStatus, WatchStatus
 from meshkit.registry.store import Store
 from meshkit.registry.view import View

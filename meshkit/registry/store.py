@@ -103,6 +103,10 @@ class Store(Protocol):
         """Delete keys in one revision; keys that are not there are no error."""
         ...
 
+    async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
+        """Those of `keys` that are there, linearizable, in one request."""
+        ...
+
     async def list(self, prefix: str) -> Listing:
         """All keys that start with `prefix`, linearizable."""
         ...

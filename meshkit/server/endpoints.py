@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from typing import Final
 
-from meshkit.endpoint import Endpoint
+from meshkit.endpoint import Endpoint, fresh_id
 from meshkit.server.address import Address
 from meshkit.server.options import ServerOptions
 
@@ -20,7 +19,7 @@ def endpoints_of(
     services: Iterable[str], address: Address, options: ServerOptions
 ) -> tuple[Endpoint, ...]:
     """The endpoints of a server at `address`, all with one new id."""
-    endpoint_id = secrets.token_hex(6)
+    endpoint_id = fresh_id()
     return tuple(
         Endpoint(
             service=service,

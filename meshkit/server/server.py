@@ -106,7 +106,7 @@ class Server:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """What is announced, one for each service; none before it is bound."""
-        return self._endpoints
+        return self._registration.endpoints if self._registration else self._endpoints
 
     @property
     def registration(self) -> Registration | None:

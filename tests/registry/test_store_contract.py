@@ -116,6 +116,24 @@ async def test_each_write_is_one_revision_however_many_keys_it_has(store: Store)
     assert await contents(store, "a/") == {}
 
 
+async def test_keys_are_read_with_value_and_lease_and_those_that_are_not_there_are_not(
+    store: Store, other: Store
+) -> None:
+    grant = await store.grant(TTL)
+    await store.put({"a/1": b"x", "a/2": b"y", "a/3": b"z"}, lease=grant.lease)
+    await other.put({"a/2": b"!"}, lease=0)
+    await other.delete(["a/3"])
+    assert await store.read(["a/3", "a/1", "a", "a/2"]) == (
+        KeyValue("a/1", b"x", grant.lease),
+        KeyValue("a/2", b"!", 0),
+    )
+    assert await store.read(f"a/{n}" for n in range(100)) == (
+        KeyValue("a/1", b"x", grant.lease),
+        KeyValue("a/2", b"!", 0),
+    )
+    assert await store.read([]) == ()
+
+
 async def test_deleting_what_is_not_there_changes_nothing(store: Store) -> None:
     after = await store.put({"a": b"x"}, lease=0)
     assert await store.delete(["a", "b", "a"]) == after + 1

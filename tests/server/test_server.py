@@ -64,6 +64,13 @@ async def test_whether_it_has_to_register_and_for_how_long_it_tries_is_passed_on
         assert registrar.asked == {"timeout": 1.5, "required": False}
 
 
+async def test_its_endpoints_are_those_that_are_announced_now():
+    async with a_server(Ring()) as server:
+        assert server.registration.endpoints == server.endpoints
+        server.registration.endpoints = ()  # as when they are announced under other ids
+        assert server.endpoints == ()
+
+
 async def test_each_service_is_one_endpoint_at_one_address():
     options = {"weight": 7, "zone": "a", "version": "1.2", "metadata": {"k": "v"}}
     async with a_server({"ring": Ring(), "bell": Bell()}, **options) as server:

@@ -157,6 +157,17 @@ class Database:
             there = [KeyValue(key, None) for key in dict.fromkeys(keys) if self._has(key)]
             return self._commit(there)
 
+    def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
+        """Those of `keys` that are there, at one revision."""
+        with self._reading():
+            rows = (
+                self._connection.execute(
+                    "SELECT key, value, lease FROM entries WHERE key = ?", (key,)
+                ).fetchone()
+                for key in keys
+            )
+            return tuple(KeyValue(*row) for row in rows if row is not None)
+
     def list(self, prefix: str) -> Listing:
         """All keys under `prefix` at one revision."""
         with self._reading():

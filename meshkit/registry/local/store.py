@@ -25,7 +25,7 @@ from meshkit.errors import (
 )
 from meshkit.registry.local.database import Database
 from meshkit.registry.local.place import default_path
-from meshkit.registry.store import Batch, Grant, Listing
+from meshkit.registry.store import Batch, Grant, KeyValue, Listing
 
 __all__ = ["LocalStore"]
 
@@ -97,6 +97,10 @@ class LocalStore:
     async def delete(self, keys: Iterable[str]) -> int:
         """Delete keys in one revision; keys that are not there are no error."""
         return await self._run(lambda database: database.delete(keys))
+
+    async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
+        """Those of `keys` that are there; none of an owner that is dead."""
+        return await self._run(lambda database: database.read(keys))
 
     async def list(self, prefix: str) -> Listing:
         """All keys that start with `prefix`, in order; none of an owner that is dead."""

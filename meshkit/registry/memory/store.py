@@ -111,6 +111,11 @@ class MemoryStore:
         async with self._turn() as contents:
             return contents.delete(keys)
 
+    async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
+        """Those of `keys` that are there."""
+        async with self._turn() as contents:
+            return tuple(contents.entries[key] for key in keys if key in contents.entries)
+
     async def list(self, prefix: str) -> Listing:
         """All keys that start with `prefix`, in order."""
         async with self._turn() as contents:

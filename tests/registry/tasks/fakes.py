@@ -16,7 +16,7 @@ from meshkit.registry.layouts import MeshkitLayout
 from meshkit.registry.memory import MemoryStore
 from meshkit.registry.outage import loop_time
 from meshkit.registry.registry import Registry
-from meshkit.registry.store import Batch, Grant, Listing
+from meshkit.registry.store import Batch, Grant, KeyValue, Listing
 from meshkit.tasks import Supervisor
 
 
@@ -34,8 +34,8 @@ class FaultyStore:
     name = "fake://registry"
     peer = ("10.0.0.9", 2379)
 
-    def __init__(self) -> None:
-        self.inner = MemoryStore(self.name, clock=loop_time)
+    def __init__(self, inner: MemoryStore | None = None) -> None:
+        self.inner = inner or MemoryStore(self.name, clock=loop_time)
         self.faults: dict[str, Callable[[], RegistryError] | str] = {}
         self.calls: list[tuple[float, str]] = []
         self.closed = 0
@@ -73,6 +73,9 @@ class FaultyStore:
 
     async def delete(self, keys) -> int:
         return await self._do("delete", keys)
+
+    async def read(self, keys) -> tuple[KeyValue, ...]:
+        return await self._do("read", keys)
 
     async def list(self, prefix: str) -> Listing:
         return await self._do("list", prefix)

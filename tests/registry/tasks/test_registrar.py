@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
 
 PENDING, ANNOUNCED = RegistrationState.PENDING, RegistrationState.ANNOUNCED
 UNCONFIRMED, WITHDRAWN = RegistrationState.UNCONFIRMED, RegistrationState.WITHDRAWN
+LOST = RegistrationState.LOST
 TTL = 15.0
 BACK_WITHIN = TTL / 3 + 1.0
 
@@ -53,8 +54,10 @@ async def test_endpoints_stand_under_one_lease_when_register_returns(bench: Benc
     assert len(bench.store.times("put")) == 1, "all in one transaction"
     assert repr(registration) == "<Registration hello@a:50051, other@a:50051: announced>"
     assert bench.events == [
-        EndpointRegistered(endpoint("a"), bench.store.name, lease.id, again=False),
-        EndpointRegistered(endpoint("a", "other"), bench.store.name, lease.id, again=False),
+        EndpointRegistered(endpoint("a"), bench.store.name, lease.id, again=False, outage=0.0),
+        EndpointRegistered(
+            endpoint("a", "other"), bench.store.name, lease.id, again=False, outage=0.0
+        ),
     ]
 
 
@@ -173,9 +176,10 @@ async def test_down_for_an_hour_and_back(bench: Bench):
     (lost,) = bench.events.of(LeaseLost)
     assert lost.lease == first
     assert lost.held_for == pytest.approx(3600, abs=10)
-    assert [event.again for event in bench.events.of(EndpointRegistered)] == [False] * 2 + [
-        True
-    ] * 2
+    registered = bench.events.of(EndpointRegistered)
+    assert [event.again for event in registered] == [False, False, True, True]
+    assert [event.outage for event in registered[:2]] == [0.0, 0.0]
+    assert registered[2].outage == registered[3].outage == pytest.approx(3600, abs=6)
     assert len(bench.events.of(LeaseUnconfirmed)) == 1
     await anyio.sleep(1)
     (disconnected,) = bench.events.of(RegistryDisconnected)
@@ -200,7 +204,7 @@ async def test_wiped_unnoticed_is_announced_again(bench: Bench):
     registration = await bench.registry.register([endpoint("a")])
     await anyio.sleep(12)
     bench.store.inner.wipe()
-    await until(lambda: registration.state is PENDING, within=TTL / 3)
+    await until(lambda: registration.state is LOST, within=TTL / 3)
     await until(lambda: registration.state is ANNOUNCED, within=1.0)
     assert set(await bench.store.keys()) == {key("a")}
     assert not bench.events.of(RegistryDisconnected), "it was lost, not away"
@@ -269,8 +273,10 @@ async def test_what_is_not_required_is_pending_at_the_first_trouble(
     assert pending.reason in {"no answer within 3.75 s", "connect refused"}
     later = await bench.registry.register([endpoint("c")], required=False)
     assert loop_time() == pytest.approx(at, abs=0.01), "in the same trouble"
+    await anyio.sleep(30)
     bench.store.faults.clear()
     await until(lambda: later.state is ANNOUNCED, within=BACK_WITHIN)
+    assert bench.events.of(EndpointRegistered)[0].outage == pytest.approx(30 + at, abs=6)
     await until(lambda: registration.state is ANNOUNCED, within=BACK_WITHIN)
     assert len(bench.events.of(RegistryDisconnected)) == 1
 
