@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 import anyio
 
@@ -28,14 +29,27 @@ class Program:
                 if word in line:
                     return line
 
+    async def _takes(self, number):
+        """Return when it has a handler for the signal: it may print before it takes one."""
+        status = Path(f"/proc/{self._process.pid}/status")
+        with anyio.fail_after(20):
+            while status.exists() and not _caught(status.read_text()) >> (number - 1) & 1:
+                await anyio.sleep(0.01)
+
     async def ended(self, number=None):
         """Its exit code and what is left of its output, after signal `number` if one is given."""
         if number is not None:
+            await self._takes(number)
             self._process.send_signal(number)
         with anyio.fail_after(30):
             output, errors = await self._process.communicate()
         self.lines += output.decode().splitlines()
         return self._process.returncode, errors.decode()
+
+
+def _caught(status):
+    [mask] = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return int(mask, 16)
 
 
 @contextlib.asynccontextmanager
