@@ -43,6 +43,8 @@ _CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 _HAS_LEADER: Final = ("hasleader", "true")
 """Lets a member that lost its cluster refuse at once, and end its streams (etcd API reference)."""
 
+_SHARES: Final = 3
+
 _MARGIN: Final = 0.1
 """Seconds."""
 
@@ -103,18 +105,20 @@ class Session:
         It is told how many seconds are left. gRPC's own deadlines leave less behind than a
         cancellation does, so they come first; the scope here is for whatever outlasts them.
 
-        All together take at most `timeout` seconds, each but the last half of what is left: the
-        next one may answer where a frozen one does not. Each member gets a try, a single one two:
-        its connection may have died of old age.
+        All together take at most `timeout` seconds. Each member gets a try, a single one two: its
+        connection may have died of old age. A silent one is left after a part of the time, a third
+        if there are three or more: another may answer where a frozen one does not.
 
         Raises:
             RegistryUnavailable: no member did it, or not in time.
         """
         deadline = anyio.current_time() + self.options.timeout
         closings = self._closings
-        for _ in range(max(2, len(self.options.endpoints)) - 1):
+        tries = max(2, len(self.options.endpoints))
+        share = self.options.timeout / min(tries, _SHARES)
+        for _ in range(tries - 1):
             try:
-                return await self._attempt(attempt, (deadline - anyio.current_time()) / 2)
+                return await self._attempt(attempt, min(share, deadline - anyio.current_time()))
             except RegistryUnavailable:
                 # After a close under us another try would open everything again.
                 if anyio.current_time() >= deadline or closings != self._closings:

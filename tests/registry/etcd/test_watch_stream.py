@@ -162,15 +162,28 @@ async def test_silent_watches_are_probed_once_for_all(own_etcd: EtcdProcess, mak
 
 
 async def test_watch_outlives_an_event_loop_that_is_held_up(
-    own_etcd: EtcdProcess, make_store
+    own_etcd: EtcdProcess, make_store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever could not listen must not say that nobody spoke."""
-    store = make_store(own_etcd.endpoint, probe_interval=0.1, probe_timeout=0.3)
+    store = make_store(own_etcd.endpoint, probe_interval=0.1, probe_timeout=0.2)
     start = (await store.list("a")).revision
     async with store.watch("a", after=start) as batches:
-        for _ in range(5):
-            await anyio.sleep(0.09)
-            time.sleep(0.6)
+        probed = anyio.Event()
+        ask, asked = store._session._member.call, 0
+
+        async def held_up(*request):
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                time.sleep(0.4)
+                raise RegistryUnavailable("DEADLINE_EXCEEDED")
+            await ask(*request)
+            probed.set()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store._session._member, "call", held_up)
+            with anyio.fail_after(2):
+                await probed.wait()
         revision = await store.put({"a": b""}, lease=0)
         assert (await take(batches))[0].revision == revision
 

@@ -1,0 +1,112 @@
+"""How soon a process is on another member, with the options that everybody has.
+
+A silent watch is probed after 1.2 s at the most, and the probe fails 1 s later; a request leaves a
+silent member after 0.7 s. If it was the leader, the others elect one meanwhile, within 2 s.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from operator import attrgetter
+
+import anyio
+import pytest
+from aetcd import rpc
+
+from meshkit.errors import RegistryUnavailable
+from meshkit.registry.etcd import EtcdOptions, EtcdStore
+from meshkit.registry.store import Compacted
+from meshkit.testing.etcd import EtcdProcess
+
+pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+
+Use = Callable[[EtcdStore, EtcdProcess], Awaitable[None]]
+
+
+async def lists(store: EtcdStore, _: EtcdProcess) -> None:
+    await store.list("a")
+
+
+async def renews(store: EtcdStore, _: EtcdProcess) -> None:
+    await store.renew(1)
+
+
+async def watches(store: EtcdStore, hurt: EtcdProcess) -> None:
+    """Silently for as long as the member that will be hurt bears it; elsewhere until it stands."""
+    listing = await store.list("a")
+    async with store.watch("a", after=listing.revision) as changes:
+        if uses(store, hurt):
+            await anext(changes)
+
+
+def uses(store: EtcdStore, member: EtcdProcess) -> bool:
+    return member.endpoint == f"127.0.0.1:{store.peer[1]}"
+
+
+async def time_to_leave(hurt: EtcdProcess, others: Iterable[EtcdProcess], harm) -> dict[str, float]:
+    """Seconds from `harm` until each use, with a session of its own, works on another member."""
+    left_at: dict[str, float] = {}
+    endpoints = (hurt.endpoint, *(member.endpoint for member in others))
+
+    async def repeat(use: Use) -> None:
+        store = EtcdStore(EtcdOptions(endpoints=endpoints), rng=random.Random(1))
+        while not uses(store, hurt):
+            await store._session.rotate(store._session._current())
+        while True:
+            try:
+                await use(store, hurt)
+                if not uses(store, hurt):
+                    break
+            except (RegistryUnavailable, Compacted):
+                pass
+            await anyio.sleep(0.05)
+        left_at[use.__name__] = time.monotonic()
+        await store.aclose()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for use in (lists, renews, watches):
+                group.start_soon(repeat, use)
+            await anyio.sleep(1.0)
+            assert left_at == {}, "it was not hurt yet"
+            began = time.monotonic()
+            harm()
+    return {name: at - began for name, at in left_at.items()}
+
+
+async def leader_among(cluster: list[EtcdProcess], make_store) -> EtcdProcess:
+    for member in cluster:
+        answer = await make_store(member.endpoint)._session.call(
+            attrgetter("maintenance.Status"), rpc.StatusRequest()
+        )
+        if answer.leader == answer.header.member_id:
+            return member
+    raise AssertionError("no leader")
+
+
+@pytest.mark.parametrize("leads", [True, False], ids=["leader", "follower"])
+async def test_frozen_member_is_left_within_3_s(
+    leads: bool, cluster: list[EtcdProcess], make_store
+) -> None:
+    leader = await leader_among(cluster, make_store)
+    hurt = leader if leads else next(m for m in cluster if m is not leader)
+    took = await time_to_leave(hurt, [m for m in cluster if m is not hurt], hurt.pause)
+    hurt.resume()
+    print({name: f"{seconds:.2f} s" for name, seconds in took.items()})
+    # Votes that are split cost the others another election; that is their time, not ours.
+    assert max(took.values()) <= (4.0 if leads else 3.0)
+
+
+@pytest.mark.parametrize("leads", [True, False], ids=["leader", "follower"])
+async def test_member_cut_off_from_the_majority_is_left_within_5_s(
+    leads: bool, etcd: EtcdProcess, cluster: list[EtcdProcess], make_store
+) -> None:
+    """It goes on answering, and knows of no leader. Another etcd stands for the majority."""
+    leader = await leader_among(cluster, make_store)
+    hurt = leader if leads else next(m for m in cluster if m is not leader)
+    lost = [member for member in cluster if member is not hurt]
+    took = await time_to_leave(hurt, [etcd], lambda: [member.pause() for member in lost])
+    for member in lost:
+        member.resume()
+    print({name: f"{seconds:.2f} s" for name, seconds in took.items()})
+    assert max(took.values()) <= 5.0
