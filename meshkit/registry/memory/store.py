@@ -49,7 +49,8 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._contents = Contents()
         self._ids = itertools.count(1)  # goes on after `wipe`: a lost lease never comes back
-        self._bells: weakref.WeakSet[Bell] = weakref.WeakSet()
+        # Not a WeakSet: who was there first is woken first, so that a test can be repeated.
+        self._bells: weakref.WeakKeyDictionary[Bell, None] = weakref.WeakKeyDictionary()
         self._fault = Fault()
         self._breaks = 0
 
@@ -259,7 +260,7 @@ class MemoryStore:
     def _hang_bell(self) -> Bell:
         bell = Bell()
         with self._lock:
-            self._bells.add(bell)
+            self._bells[bell] = None
         return bell
 
     def _meet(self, fault: Fault, *, breaks: bool = False) -> None:
