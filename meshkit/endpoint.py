@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, final
 
 from meshkit.errors import ConfigError
+from meshkit.sorted_map import SortedMap
 
 __all__ = ["Delta", "Endpoint", "EndpointSet", "State", "fresh_id"]
 
@@ -87,14 +88,22 @@ class EndpointSet:
 
     service: str
     revision: int = 0
-    by_id: Mapping[str, Endpoint] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    by_id: SortedMap[Endpoint] = field(default_factory=SortedMap, hash=False)
 
     @classmethod
     def of(cls, service: str, endpoints: Iterable[Endpoint], *, revision: int = 0) -> EndpointSet:
         """The set of `endpoints`; of several with one address, the last given one stands."""
         by_address = {endpoint.address: endpoint for endpoint in endpoints}
-        ordered = sorted(by_address.values(), key=lambda endpoint: endpoint.id)
-        return cls(service, revision, MappingProxyType({e.id: e for e in ordered}))
+        return cls(service, revision, SortedMap({e.id: e for e in by_address.values()}))
+
+    def with_changes(
+        self, put: Mapping[str, Endpoint], drop: Collection[str], *, revision: int
+    ) -> EndpointSet:
+        """The set at a later revision, made of what changed: `put` by id, and the ids in `drop`.
+
+        It is for the caller to see that there is one endpoint per address.
+        """
+        return EndpointSet(self.service, revision, self.by_id.with_changes(put, drop))
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self.by_id.values())
@@ -107,11 +116,10 @@ class EndpointSet:
         return f"<EndpointSet {self.service!r} r{self.revision}: {addresses or 'empty'}>"
 
     def since(self, older: EndpointSet | None) -> Delta:
-        """What has to be done to `older` to get this set."""
-        before = older.by_id if older is not None else {}
-        after = self.by_id
+        """What has to be done to `older` to get this set; quick where one was made of the other."""
+        after, before = self.by_id.differences(older.by_id if older is not None else SortedMap())
         return Delta(
-            added=tuple(e for e in self if e.id not in before),
-            changed=tuple(e for e in self if e.id in before and before[e.id] != e),
+            added=tuple(e for i, e in after.items() if i not in before),
+            changed=tuple(e for i, e in after.items() if i in before and before[i] != e),
             removed=tuple(e for i, e in before.items() if i not in after),
         )

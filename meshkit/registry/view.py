@@ -14,22 +14,14 @@ would stop the traffic of a service that may well live.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
 from meshkit.endpoint import Endpoint, EndpointSet, State
-from meshkit.registry.store import Batch, Listing
+from meshkit.registry.entries import Entries, Entry
+from meshkit.registry.store import Batch, KeyValue, Listing
 
 __all__ = ["View"]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    endpoint: Endpoint
-    missing_since: float | None = None  # None: confirmed
-    deleted: bool = False  # a deletion named it, and is not believed yet
 
 
 @final
@@ -55,77 +47,81 @@ class View:
         skip: Callable[[str, str], None],
     ) -> None:
         self._decode = decode
-        self._hold = hold
         self._skip = skip
-        self._entries: dict[str, _Entry] = {}  # the order is the age: the newest last
+        self._entries = Entries(service, hold=hold)
         self._skipped: dict[str, bytes] = {}
         self._revision = 0
-        self._set = EndpointSet(service)
 
     @property
     def unconfirmed(self) -> int:
         """How many entries are held although the last list did not have them."""
-        return sum(entry.missing_since is not None for entry in self._entries.values())
+        return len(self._entries.held)
 
     @property
     def next_expiry(self) -> float | None:
         """When the next held entry may go, on the clock of `now`; None if time alone ends none."""
-        entries = self._entries.values()
-        confirmed = any(entry.missing_since is None for entry in entries)
-        since = [
-            entry.missing_since
-            for entry in entries
-            if entry.missing_since is not None and (confirmed or entry.deleted)
-        ]
-        return min(since) + self._hold if since else None
+        return self._entries.next_expiry
+
+    def confirmed(self) -> Mapping[str, Endpoint]:
+        """The endpoints that the registry confirms, by key."""
+        return {
+            key: entry.endpoint
+            for key, entry in self._entries.items()
+            if entry.missing_since is None
+        }
+
+    def recall(self, items: Iterable[KeyValue], now: float) -> EndpointSet:
+        """Take what an earlier process knew; it is held until the first list says what holds."""
+        for item in items:
+            endpoint = self._read(item.key, item.value)
+            if endpoint is not None:
+                self._entries.put(item.key, Entry(endpoint, missing_since=now, recalled=True))
+        return self.expire(now)
 
     def relist(self, listing: Listing, now: float) -> EndpointSet:
-        """Take a list of all entries; the first one is believed as it is."""
+        """Take a list of all entries; the first one is believed as it is.
+
+        But for one thing: if it is empty, what an earlier process knew is held, as if we had.
+        """
         self._revision = listing.revision
         found = {item.key: self._read(item.key, item.value) for item in listing.items}
         self._skipped = {key: value for key, value in self._skipped.items() if key in found}
-        for key, entry in self._entries.items():
-            if found.get(key) is None and entry.missing_since is None:
-                self._entries[key] = _Entry(entry.endpoint, missing_since=now)
+        is_empty = all(endpoint is None for endpoint in found.values())
+        for key, entry in list(self._entries.items()):
+            if found.get(key) is not None:
+                continue
+            if entry.recalled and not is_empty:
+                self._entries.pop(key)
+            elif entry.recalled or entry.missing_since is None:
+                self._entries.put(key, Entry(entry.endpoint, missing_since=now))
         for key, endpoint in found.items():
             if endpoint is not None:
-                self._put(key, endpoint)
+                self._entries.put(key, Entry(endpoint))
         return self.expire(now)
 
     def apply(self, batch: Batch, now: float) -> EndpointSet:
         """Take the changes of one revision; deletions are believed, but for the last ones."""
         self._revision = batch.revision
-        deleted: dict[str, _Entry] = {}
+        deleted: dict[str, Entry] = {}
         for change in batch.changes:
             endpoint = self._read(change.key, change.value)
             if endpoint is not None:
                 deleted.pop(change.key, None)
-                self._put(change.key, endpoint)
-            elif (entry := self._entries.pop(change.key, None)) is not None:
+                self._entries.put(change.key, Entry(endpoint))
+            elif (entry := self._entries.pop(change.key)) is not None:
                 deleted[change.key] = entry
-        if all(entry.missing_since is not None for entry in self._entries.values()):
+        if not self._entries.any_confirmed:
             for key, entry in deleted.items():
                 if entry.deleted:
-                    self._entries[key] = entry  # named once more: it is held as it was
+                    self._entries.put(key, entry)  # named once more: it is held as it was
                 elif entry.missing_since is None and entry.endpoint.state is not State.DRAINING:
-                    self._entries[key] = _Entry(entry.endpoint, missing_since=now, deleted=True)
+                    unbelieved = Entry(entry.endpoint, missing_since=now, deleted=True)
+                    self._entries.put(key, unbelieved)
         return self.expire(now)
 
     def expire(self, now: float) -> EndpointSet:
         """Let go of what was held long enough, or stands again under another key."""
-        confirmed = {e.endpoint.address for e in self._entries.values() if e.missing_since is None}
-        self._entries = {
-            key: entry
-            for key, entry in self._entries.items()
-            if entry.missing_since is None
-            or (not confirmed and not entry.deleted)
-            or (entry.endpoint.address not in confirmed and now < entry.missing_since + self._hold)
-        }
-        endpoints = (entry.endpoint for entry in self._entries.values())
-        settled = EndpointSet.of(self._set.service, endpoints, revision=self._revision)
-        if settled.by_id != self._set.by_id:
-            self._set = settled
-        return self._set
+        return self._entries.settle(now, self._revision)
 
     def _read(self, key: str, value: bytes | None) -> Endpoint | None:
         if value is None:
@@ -140,9 +136,3 @@ class View:
             return None
         self._skipped.pop(key, None)
         return endpoint
-
-    def _put(self, key: str, endpoint: Endpoint) -> None:
-        known = self._entries.get(key)
-        if known is not None and known.endpoint != endpoint:
-            del self._entries[key]  # an equal one keeps its age, another one is new
-        self._entries[key] = _Entry(endpoint)

@@ -5,6 +5,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from meshkit.endpoint import Endpoint, EndpointSet, State
 from meshkit.registry.store import Batch, KeyValue, Listing
 from meshkit.registry.view import View
+from tests.registry.plain_view import PlainView
 
 HOLD = 20.0
 
@@ -249,6 +250,7 @@ class ViewModel(RuleBasedStateMachine):
         self.now = 0.0
         self.store: dict[str, str] = {}
         self.known = self.bench.view.expire(0.0)
+        self.plain = PlainView(HOLD)
 
     def adopt(self, known: EndpointSet) -> None:
         if known is not self.known:
@@ -262,6 +264,7 @@ class ViewModel(RuleBasedStateMachine):
     def first(self, first: dict[str, str]) -> None:
         self.store = first
         self.adopt(self.bench.relist(self.now, **first))
+        self.plain.relist(self.now, first)
         assert {endpoint.address for endpoint in self.known} == self.good()
 
     @rule(listed=entries)
@@ -269,6 +272,7 @@ class ViewModel(RuleBasedStateMachine):
         before = len(self.known)
         self.store = listed
         self.adopt(self.bench.relist(self.now, **listed))
+        self.plain.relist(self.now, listed)
         assert self.known or not before, "a re-list emptied the set"
 
     @rule(changed=changes)
@@ -279,6 +283,7 @@ class ViewModel(RuleBasedStateMachine):
             else:
                 self.store[key] = value
         self.adopt(self.bench.apply(self.now, **changed))
+        self.plain.apply(self.now, changed)
         for key, value in changed.items() if self.good() else ():
             assert key not in self.known.by_id or self.known.by_id[key].address == value
 
@@ -286,11 +291,13 @@ class ViewModel(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.adopt(self.bench.view.expire(self.now))
+        self.plain.expire(self.now)
 
     @rule()
     def long_quiet(self) -> None:
         self.now += HOLD
         self.adopt(self.bench.view.expire(self.now))
+        self.plain.expire(self.now)
         if self.good():
             assert {endpoint.address for endpoint in self.known} == self.good()
             assert self.bench.view.unconfirmed == 0
@@ -304,10 +311,15 @@ class ViewModel(RuleBasedStateMachine):
     @invariant()
     def a_timer_is_set_whenever_time_will_change_something(self) -> None:
         expiry = self.bench.view.next_expiry
-        entries = self.bench.view._entries.values()
-        may_end = bool(self.good()) or any(entry.deleted for entry in entries)
+        held = self.bench.view._entries.held.values()
+        may_end = bool(self.good()) or any(entry.deleted for entry in held)
         assert (expiry is not None) == (may_end and self.bench.view.unconfirmed > 0)
         assert expiry is None or self.now < expiry <= self.now + HOLD
+
+    @invariant()
+    def changes_made_what_a_fresh_start_would_make(self) -> None:
+        assert dict(self.known.by_id) == dict(self.plain.endpoints().by_id)
+        assert self.bench.view.unconfirmed == self.plain.unconfirmed()
 
 
 TestViewModel = ViewModel.TestCase

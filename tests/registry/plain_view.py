@@ -1,0 +1,65 @@
+"""What a view has to believe, worked out from all entries each time."""
+
+from meshkit.endpoint import Endpoint, EndpointSet, State
+from meshkit.registry.entries import Entry
+
+
+def read(key: str, text: str | None) -> Endpoint | None:
+    if text in (None, "garbage"):
+        return None
+    return Endpoint(service="hello", id=key, address=text, state=State.SERVING)
+
+
+class PlainView:
+    """The rules of `View` with nothing remembered but the entries, the newest last."""
+
+    def __init__(self, hold: float) -> None:
+        self.hold = hold
+        self.entries: dict[str, Entry] = {}
+
+    def relist(self, now: float, listed: dict[str, str]) -> None:
+        found = {key: read(key, text) for key, text in listed.items()}
+        for key, entry in self.entries.items():
+            if found.get(key) is None and entry.missing_since is None:
+                self.entries[key] = Entry(entry.endpoint, missing_since=now)
+        for key, endpoint in found.items():
+            if endpoint is not None:
+                self.put(key, endpoint)
+        self.expire(now)
+
+    def apply(self, now: float, changed: dict[str, str | None]) -> None:
+        deleted = {}
+        for key, text in changed.items():
+            endpoint = read(key, text)
+            if endpoint is not None:
+                self.put(key, endpoint)
+            elif key in self.entries:
+                deleted[key] = self.entries.pop(key)
+        if all(entry.missing_since is not None for entry in self.entries.values()):
+            for key, entry in deleted.items():
+                if entry.deleted:
+                    self.entries[key] = entry
+                elif entry.missing_since is None:
+                    self.entries[key] = Entry(entry.endpoint, missing_since=now, deleted=True)
+        self.expire(now)
+
+    def put(self, key: str, endpoint: Endpoint) -> None:
+        if key in self.entries and self.entries[key].endpoint != endpoint:
+            del self.entries[key]
+        self.entries[key] = Entry(endpoint)
+
+    def expire(self, now: float) -> None:
+        confirmed = {e.endpoint.address for e in self.entries.values() if e.missing_since is None}
+        self.entries = {
+            key: entry
+            for key, entry in self.entries.items()
+            if entry.missing_since is None
+            or (not confirmed and not entry.deleted)
+            or (entry.endpoint.address not in confirmed and now < entry.missing_since + self.hold)
+        }
+
+    def endpoints(self) -> EndpointSet:
+        return EndpointSet.of("hello", (entry.endpoint for entry in self.entries.values()))
+
+    def unconfirmed(self) -> int:
+        return sum(entry.missing_since is not None for entry in self.entries.values())
