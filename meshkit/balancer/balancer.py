@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections import Counter
+from bisect import bisect_left, insort
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar, final
@@ -63,16 +63,18 @@ class Balancer(Generic[N]):
         self._picker = picker
         self._nodes: dict[str, N] = {}
         self._readiness: dict[str, Readiness] = {}
-        self._pickable: tuple[N, ...] = ()
+        # In order of endpoint id, so that a node is found, put in and taken out in no time.
+        self._by_state: dict[str, list[N]] = {state: [] for state in Counts.__slots__}
+        self._pickable: tuple[N, ...] = ()  # empty: none, or to be made anew
 
     @property
     def nodes(self) -> Collection[N]:
         """All nodes, in order of endpoint id."""
-        return self._nodes.values()
+        return [self._nodes[endpoint_id] for endpoint_id in self._want.by_id]
 
     def pick(self) -> N | None:
         """The node for the next call, or None while there is none to pick."""
-        pickable = self._pickable
+        pickable = self._pickable or self._choice()
         return self._picker.pick(pickable) if pickable else None
 
     def reconcile(self, want: EndpointSet) -> list[N]:
@@ -81,20 +83,25 @@ class Balancer(Generic[N]):
         New nodes begin as `CONNECTING`. An endpoint that moved to another address, and one that
         took over the address under another id, are new nodes.
         """
-        old = self._nodes
-        fresh = {
-            e.id: self._make_node(e) for e in want if not self._has(e)
-        }  # a raise changes nothing
-        known = old | fresh
+        delta = want.since(self._want)
+        moved = [e for e in delta.changed if e.address != self._nodes[e.id].endpoint.address]
+        # A raise changes nothing.
+        fresh = [self._make_node(endpoint) for endpoint in (*delta.added, *moved)]
         self._want = want
-        self._nodes = {e.id: known[e.id] for e in want}
-        for endpoint in want:
-            self._nodes[endpoint.id].endpoint = endpoint  # weight or state may differ
-        self._readiness = {
-            i: Readiness.CONNECTING if i in fresh else self._readiness[i] for i in self._nodes
-        }
-        self._rebuild()
-        return [node for i, node in old.items() if self._nodes.get(i) is not node]
+        gone = [self._nodes[e.id] for e in (*delta.removed, *moved)]
+        for node in gone:
+            self._take_out(node)
+            del self._nodes[node.endpoint.id], self._readiness[node.endpoint.id]
+        for endpoint in delta.changed:
+            if (known := self._nodes.get(endpoint.id)) is not None:
+                self._take_out(known)
+                known.endpoint = endpoint  # weight or state may differ
+                self._put_in(known)
+        for node in fresh:
+            self._nodes[node.endpoint.id] = node
+            self._readiness[node.endpoint.id] = Readiness.CONNECTING
+            self._put_in(node)
+        return sorted(gone, key=_id_of)
 
     def set_readiness(self, node: N, readiness: Readiness) -> None:
         """Take note of what became of the connection of `node`.
@@ -102,33 +109,40 @@ class Balancer(Generic[N]):
         What is reported of a retired node has no effect.
         """
         endpoint_id = node.endpoint.id
-        if self._nodes.get(endpoint_id) is node:
+        if self._nodes.get(endpoint_id) is node and self._readiness[endpoint_id] != readiness:
+            self._take_out(node)
             self._readiness[endpoint_id] = readiness
-            self._rebuild()
+            self._put_in(node)
 
     def counts(self) -> Counts:
         """How many nodes are in which state, now."""
-        return Counts(**Counter(self._state_of(node) for node in self.nodes))
+        return Counts(**{state: len(nodes) for state, nodes in self._by_state.items()})
 
     def __repr__(self) -> str:
         return f"<Balancer {self._want.service!r} r{self._want.revision}: {self.counts()}>"
 
-    def _has(self, endpoint: Endpoint) -> bool:
-        node = self._nodes.get(endpoint.id)
-        return node is not None and node.endpoint.address == endpoint.address
+    def _choice(self) -> tuple[N, ...]:
+        """Those to pick from, kept until another comes or goes; a draining one beats none."""
+        self._pickable = tuple(self._by_state["ready"] or self._by_state["draining"])
+        return self._pickable
 
-    def _rebuild(self) -> None:
-        """Prepare the choice of `pick`, so that a call costs the same with any number of nodes."""
-        ready = [n for n in self.nodes if self._is_ready(n) and n.endpoint.weight > 0]
-        serving = [n for n in ready if n.endpoint.state is State.SERVING]
-        self._pickable = tuple(serving or ready)  # one that drains still answers: better than none
+    def _put_in(self, node: N) -> None:
+        insort(self._by_state[self._state_of(node)], node, key=_id_of)
+        self._pickable = ()
 
-    def _is_ready(self, node: N) -> bool:
-        return self._readiness[node.endpoint.id] is Readiness.READY
+    def _take_out(self, node: N) -> None:
+        nodes = self._by_state[self._state_of(node)]
+        del nodes[bisect_left(nodes, node.endpoint.id, key=_id_of)]
+        self._pickable = ()
 
     def _state_of(self, node: N) -> str:
-        if not self._is_ready(node):
-            return self._readiness[node.endpoint.id]
+        readiness = self._readiness[node.endpoint.id]
+        if readiness is not Readiness.READY:
+            return readiness
         if node.endpoint.weight == 0:
             return "parked"
         return "draining" if node.endpoint.state is State.DRAINING else "ready"
+
+
+def _id_of(node: Node) -> str:
+    return node.endpoint.id
