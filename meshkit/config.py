@@ -7,6 +7,7 @@
 | ttl, seconds | `ttl=` | `?ttl=` | `MESHKIT_TTL` | 15 |
 | layout | `layout=` | `?layout=` | `MESHKIT_LAYOUT` | `meshkit` |
 | advertise | `advertise=` | | `MESHKIT_ADVERTISE` | found out |
+| cache | `cache=` | | `MESHKIT_CACHE` | on, see `registry.cache` |
 | etcd user | | `user:password@` | `MESHKIT_ETCD_USER` | none |
 | etcd password | | `user:password@` | `MESHKIT_ETCD_PASSWORD`, `..._PASSWORD_FILE` | none |
 | etcd CA | | `?cacert=` | `MESHKIT_ETCD_CACERT` | gRPC's own roots |
@@ -24,6 +25,7 @@ from types import MappingProxyType
 from typing import Final, final
 
 from meshkit.errors import ConfigError
+from meshkit.registry.cache import default_directory
 from meshkit.registry.layouts import DEFAULT_NAMESPACE
 from meshkit.registry.opening import etcd_options, open_layout
 from meshkit.registry.registry import DEFAULT_TTL
@@ -44,6 +46,7 @@ class Settings:
         namespace: keeps several meshes apart in one registry.
         ttl: seconds after which a dead server's registration ends.
         advertise: the address that servers announce; None: found out.
+        cache: the directory for the last known endpoints; None: they are not kept.
         sources: setting -> `keyword`, `URL`, the variable's name, or `default`.
     """
 
@@ -51,6 +54,7 @@ class Settings:
     namespace: str
     ttl: float
     advertise: str | None
+    cache: Path | None
     sources: Mapping[str, str]
 
     @property
@@ -68,6 +72,7 @@ class Settings:
         layout: str | None,
         advertise: str | None,
         environ: Mapping[str, str],
+        cache: bool | str | Path | None = None,
     ) -> Settings:
         """Find each setting's winner.
 
@@ -89,6 +94,7 @@ class Settings:
             namespace=found.first("namespace", namespace, of_url("namespace"), DEFAULT_NAMESPACE),
             ttl=found.seconds("ttl", ttl, of_url("ttl"), DEFAULT_TTL),
             advertise=found.maybe("advertise", advertise, None),
+            cache=found.directory("cache", cache, default_directory(environ)),
             sources=MappingProxyType(found.sources),
         )
         settings._check(found)
@@ -175,6 +181,18 @@ class _Finder:
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name} is seconds, a number above 0, got {text!r}")
         return value
+
+    def directory(self, name: str, keyword: bool | str | Path | None, default: Path) -> Path | None:
+        """An absolute path; None if it is `off`, `default` if it is `on` or was not given."""
+        if isinstance(keyword, bool):
+            keyword = "on" if keyword else "off"
+        text = self.maybe(name, None if keyword is None else str(keyword), None) or "on"
+        if text in {"on", "off"}:
+            return default if text == "on" else None
+        with self.blame(name):
+            if not Path(text).is_absolute():
+                raise ConfigError(f"{name} is on, off, or an absolute path, got {text!r}")
+        return Path(text)
 
     def secret(self, name: str, of_url: str | None) -> str | None:
         """As `maybe`, for a secret, which the environment may keep in a file (`..._FILE`)."""

@@ -25,13 +25,16 @@ class Resolution:
     """What is known of a service now.
 
     Attributes:
-        endpoints: the newest set; None until the registry has answered once.
+        endpoints: the newest set; None while nothing is known.
         trouble: why the registry cannot be followed at the moment; None while it can.
             The last set stays valid through any trouble.
+        from_cache: whether the set is what an earlier process knew, since the registry has not
+            answered this one yet.
     """
 
     endpoints: EndpointSet | None = None
     trouble: str | None = None
+    from_cache: bool = False
 
 
 class Watch(Protocol):
@@ -53,7 +56,7 @@ class Watch(Protocol):
         ...
 
     def age(self) -> float | None:
-        """Seconds since the registry last confirmed the set; None if it never has."""
+        """Seconds since the registry last confirmed the set, to any process; None if never."""
         ...
 
 

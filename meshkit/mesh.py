@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, final, overload
 
@@ -46,6 +47,7 @@ class Mesh:
         ttl: float | None = None,
         layout: str | None = None,
         advertise: str | None = None,
+        cache: bool | str | Path | None = None,
         hooks: Sequence[Hook] = (),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
@@ -57,6 +59,8 @@ class Mesh:
             ttl: seconds after which a dead server's registration ends.
             layout: how endpoints are written: `meshkit` or `etcd3_naming`.
             advertise: address (`host` or `host:port`) that servers announce.
+            cache: whether the last known endpoints are kept on disk, or in which directory, for
+                clients that start while etcd is down; by default they are.
             hooks: functions that are called with each event.
             environ: the environment to read.
 
@@ -69,6 +73,7 @@ class Mesh:
             ttl=ttl,
             layout=layout,
             advertise=advertise,
+            cache=cache,
             environ=environ,
         )
         self._lifetime = Lifetime(self._settings, emit_to((log_event, *hooks)))

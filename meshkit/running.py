@@ -67,6 +67,7 @@ class Running:
             settings.registry,
             namespace=settings.namespace,
             ttl=settings.ttl,
+            cache=settings.cache,
             emit=emit,
             supervisor=self._supervisor,
             clock=self.loop.time,

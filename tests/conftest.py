@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from meshkit.testing.etcd import EtcdProcess, find_etcd
+
+# Nothing that one test learns may help another one; tests of the cache give a directory.
+os.environ["MESHKIT_CACHE"] = "off"
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import itertools
 import logging
+from pathlib import Path
 
 import anyio
 import grpc
@@ -45,6 +46,32 @@ SOURCES = {
     "etcd_cert": (None, "/url", "/env", None),
     "etcd_key": (None, "/url", "/env", None),
 }
+
+
+@pytest.mark.parametrize(
+    ("keyword", "variable", "wanted"),
+    [
+        (None, "", "/home/ada/.cache/meshkit"),
+        (None, "off", None),
+        (None, "/c", "/c"),
+        (True, "off", "/home/ada/.cache/meshkit"),
+        (False, "/c", None),
+        ("/k", "/c", "/k"),
+        (Path("/k"), "", "/k"),
+    ],
+)
+def test_where_the_cache_is(keyword, variable, wanted):
+    environ = {"HOME": "/home/ada", "MESHKIT_CACHE": variable}
+    found = resolve("etcd://h", environ, cache=keyword).cache
+    assert found == (wanted and Path(wanted))
+
+
+@pytest.mark.parametrize("variable", ["false", "cache/here"])
+def test_a_cache_that_is_no_place_is_refused(variable):
+    with pytest.raises(ConfigError, match=rf"cache is on, off.*'{variable}' \(cache from MESHKIT_"):
+        resolve("etcd://h", {"MESHKIT_CACHE": variable})
+
+
 CASES = [
     (name, given)
     for name, values in SOURCES.items()

@@ -34,26 +34,39 @@ def explain(
     endpoints = resolution.endpoints
     if endpoints is None:
         return (
-            f"meshkit: endpoints of {service!r} are not known ({_where(watch)}): "
+            f"meshkit: endpoints of {service!r} are not known ({_where(watch, resolution)}): "
             f"{resolution.trouble or 'no answer yet'}. "
             "Next: check that the registry runs and can be reached from here."
         )
     if not endpoints:
         return (
-            f"meshkit: nobody has registered {service!r} ({_where(watch)}). "
+            f"meshkit: nobody has registered {service!r} ({_where(watch, resolution)}). "
             "Next: start a server of it on this registry and namespace."
         )
     last = f" Last error: {cause}." if cause else ""
     return (
-        f"meshkit: no endpoint of {service!r} is ready ({_where(watch)}; "
+        f"meshkit: no endpoint of {service!r} is ready ({_where(watch, resolution)}; "
         f"{len(endpoints)} known: {counts}).{last} "
         "Next: check that the servers run, are healthy and can be reached from here."
     )
 
 
-def _where(watch: Watch | None) -> str:
+def _where(watch: Watch | None, resolution: Resolution) -> str:
     if watch is None:
         return "registry not asked yet"
     age = watch.age()
-    synced = "never synced" if age is None else f"synced {age:.1f} s ago"
+    if age is None:
+        synced = "never synced"
+    elif resolution.from_cache:
+        synced = f"from cache, {_long(age)} old"
+    else:
+        synced = f"synced {_long(age)} ago"
     return f"registry {watch.registry}, {synced}"
+
+
+def _long(seconds: float) -> str:
+    """Seconds as people say them: `0.4 s`, `12.0 min`, `3.2 h`, `8.0 days`."""
+    for unit, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.1f} s"

@@ -21,9 +21,11 @@ from meshkit.events.mesh import (
     TaskCrashed,
 )
 from meshkit.events.registry import (
+    CacheUnusable,
     EndpointKeyDeleted,
     EndpointRegistered,
     EndpointsChanged,
+    EndpointsFromCache,
     EndpointTakenOver,
     EndpointWithdrawn,
     EntrySkipped,
@@ -42,6 +44,7 @@ from meshkit.events.server import (
 )
 
 __all__ = [
+    "CacheUnusable",
     "ChannelClosed",
     "ChannelOpened",
     "ConfigResolved",
@@ -53,6 +56,7 @@ __all__ = [
     "EndpointTakenOver",
     "EndpointWithdrawn",
     "EndpointsChanged",
+    "EndpointsFromCache",
     "EntrySkipped",
     "Event",
     "Hook",

@@ -10,11 +10,13 @@ from meshkit.endpoint import Delta, Endpoint
 from meshkit.events.event import Event, endpoint_details
 
 __all__ = [
+    "CacheUnusable",
     "EndpointKeyDeleted",
     "EndpointRegistered",
     "EndpointTakenOver",
     "EndpointWithdrawn",
     "EndpointsChanged",
+    "EndpointsFromCache",
     "EntrySkipped",
     "LeaseLost",
     "LeaseUnconfirmed",
@@ -198,6 +200,28 @@ class EndpointsChanged(Event):
             "changed": [e.address for e in self.delta.changed],
             "removed": [e.address for e in self.delta.removed],
         }
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointsFromCache(Event):
+    """The registry has not answered yet: the endpoints known `age` seconds ago are used."""
+
+    name: ClassVar[str] = "endpoints.from_cache"
+    level: ClassVar[str] = "warning"
+    service: str
+    total: int
+    age: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CacheUnusable(Event):
+    """A file of the cache of endpoints cannot be written or read: it is left. Once per reason."""
+
+    name: ClassVar[str] = "cache.unusable"
+    level: ClassVar[str] = "warning"
+    reason: str
 
 
 @final

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from meshkit.registry.cache import Cache
 from meshkit.registry.layouts import DEFAULT_LAYOUT, DEFAULT_NAMESPACE, Layout, make_layout
 from meshkit.registry.outage import loop_time
 from meshkit.registry.registry import DEFAULT_TTL, Registry
@@ -28,6 +29,7 @@ def open_registry(
     *,
     namespace: str | None = None,
     ttl: float | None = None,
+    cache: Path | None = None,
     emit: Emit,
     supervisor: Supervisor,
     clock: Callable[[], float] = loop_time,
@@ -38,6 +40,7 @@ def open_registry(
         url: where it is; its parameters hold where no argument is given.
         namespace: whose services; None: the URL's, else `default`.
         ttl: of our lease in seconds; None: the URL's, else 15.
+        cache: the directory for the last known endpoints, used with etcd; None: they are not kept.
         emit: receives the events.
         supervisor: runs the tasks; open it before the first use, close it after the registry.
         clock: the time in seconds, on the loop's clock.
@@ -48,15 +51,24 @@ def open_registry(
     namespace = namespace or url.params.get("namespace") or DEFAULT_NAMESPACE
     if url.scheme == "static":
         return StaticRegistry(url.services, name=str(url), namespace=namespace)
+    store = _open_store(url)
     return Registry(
-        _open_store(url),
+        store,
         open_layout(url),
         namespace=namespace,
         ttl=ttl or url.number("ttl") or DEFAULT_TTL,
+        cache=_open_cache(url, store.name, cache),
         emit=emit,
         supervisor=supervisor,
         clock=clock,
     )
+
+
+def _open_cache(url: RegistryURL, name: str, directory: Path | None) -> Cache | None:
+    """A cache where the registry is another machine's, which may be away when we start."""
+    if directory is None or url.scheme not in {"etcd", "etcds"}:
+        return None
+    return Cache(directory, scope=f"{url.params.get('layout', DEFAULT_LAYOUT)} {name}")
 
 
 def open_layout(url: RegistryURL) -> Layout:

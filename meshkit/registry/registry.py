@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Final, final
 
@@ -14,6 +15,8 @@ from meshkit.discovery import REGISTER_TIMEOUT, Watch
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit
+from meshkit.registry.cache import Cache
+from meshkit.registry.keeper import Keeper
 from meshkit.registry.layouts import DEFAULT_NAMESPACE, Layout
 from meshkit.registry.outage import Outage, loop_time
 from meshkit.registry.registrar import Registrar
@@ -46,6 +49,7 @@ class Registry:
         emit: receives the events.
         supervisor: runs the tasks; open it before the first use, close it after this.
         relist: after how many seconds (+-20 %) a watch lists again.
+        cache: keeps the last known endpoints on disk; None: nothing does.
 
     Raises:
         ConfigError: the layout cannot have this namespace, or the ttl is no time.
@@ -61,6 +65,7 @@ class Registry:
         emit: Emit,
         supervisor: Supervisor,
         relist: float = 30.0,
+        cache: Cache | None = None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = loop_time,
     ) -> None:
@@ -79,6 +84,8 @@ class Registry:
         self._outage = Outage(store.name, emit, clock)
         self._watches: dict[str, _Shared] = {}
         self._registrar_job: Job | None = None
+        self._keeper = cache and Keeper(cache, partial(layout.encode, namespace), emit)
+        self._keeper_job: Job | None = None
         self._closed = False
         self._registrar = Registrar(
             store,
@@ -196,18 +203,22 @@ class Registry:
         await self._registrar.close()
         jobs = [self._stop_watcher(shared) for shared in self._watches.values()]
         self._watches.clear()
-        if self._registrar_job is not None:
-            jobs.append(self._registrar_job)
+        jobs += [job for job in (self._registrar_job, self._keeper_job) if job is not None]
         with anyio.move_on_after(_END_TIMEOUT, shield=True):
             for job in jobs:
                 job.cancel()
                 await job.ended()
+        with anyio.move_on_after(_END_TIMEOUT, shield=True):
+            if self._keeper is not None:
+                await self._keeper.flush()
         with anyio.move_on_after(_END_TIMEOUT, shield=True):
             await self._store.aclose()
 
     def _start_watcher(self, service: str) -> _Shared:
         if self._closed:
             raise MeshClosedError("the registry is closed")
+        if self._keeper is not None and self._keeper_job is None:
+            self._keeper_job = self._supervisor.start("cache", self._keeper.run, keep=True)
         watcher = Watcher(
             self._store,
             self._layout,
@@ -219,6 +230,7 @@ class Registry:
             emit=self._emit,
             rng=self._rng,
             clock=self._clock,
+            keeper=self._keeper,
         )
         return _Shared(watcher, self._supervisor.start(f"watch {service}", watcher.run, keep=True))
 
@@ -246,4 +258,5 @@ def _status(watcher: Watcher) -> WatchStatus:
         total=None if endpoints is None else len(endpoints),
         unconfirmed=watcher.unconfirmed,
         age=watcher.age(),
+        from_cache=watcher.latest.value.from_cache,
     )

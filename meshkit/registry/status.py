@@ -22,11 +22,13 @@ class WatchStatus:
         total: how many endpoints are known; None before the first answer.
         unconfirmed: how many of them are held although the last list did not have them.
         age: seconds since the registry last confirmed them; None before the first answer.
+        from_cache: whether they are what an earlier process knew, the registry not having answered.
     """
 
     total: int | None
     unconfirmed: int
     age: float | None
+    from_cache: bool = False
 
 
 @final

@@ -8,17 +8,20 @@ no watch can be trusted for ever, and whatever went wrong unseen heals with the 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Final, NoReturn, final
 
 import anyio
 
 from meshkit.backoff import Backoff
 from meshkit.discovery import Resolution
-from meshkit.endpoint import EndpointSet
+from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError, RegistryError, RegistryUnavailable
-from meshkit.events import Emit, EndpointsChanged, EntrySkipped
+from meshkit.events import Emit, EndpointsChanged, EndpointsFromCache, EntrySkipped
 from meshkit.latest import Latest
+from meshkit.registry.keeper import Keeper
 from meshkit.registry.layouts import Layout
 from meshkit.registry.outage import Outage, bounded, loop_time
 from meshkit.registry.store import Compacted, Store
@@ -44,6 +47,7 @@ class Watcher:
         hold: seconds for which endpoints missing from a re-list are kept.
         relist: after how many seconds (+-20 %) a stream is ended to list again.
         outage: told of trouble and of its end.
+        keeper: keeps what is known on disk; None: nobody does.
 
     Raises:
         ConfigError: the names cannot be part of a key.
@@ -62,20 +66,23 @@ class Watcher:
         emit: Emit,
         rng: random.Random,
         clock: Callable[[], float] = loop_time,
+        keeper: Keeper | None = None,
     ) -> None:
         self.service = service
         self.latest: Latest[Resolution] = Latest(Resolution())
         self._store = store
-        self._prefix = layout.prefix(namespace, service)
+        self.prefix: Final = layout.prefix(namespace, service)
+        self._keeper = keeper
         self._relist = relist
         self._outage = outage
         self._emit = emit
         self._rng = rng
         self._clock = clock
+        self._unasked = keeper  # until the registry answered, or the keeper has been asked
         self._confirmed_at: float | None = None
         self._view = View(
             service,
-            lambda key, value: layout.decode(service, key, value),
+            partial(layout.decode, service),
             hold=hold,
             skip=lambda key, reason: emit(EntrySkipped(service, key, reason)),
         )
@@ -90,8 +97,12 @@ class Watcher:
         """How many endpoints are held although the last list did not have them."""
         return self._view.unconfirmed
 
+    def confirmed(self) -> Mapping[str, Endpoint]:
+        """The endpoints that the registry confirms, by key."""
+        return self._view.confirmed()
+
     def age(self) -> float | None:
-        """Seconds since the registry last confirmed the set; None if it never has."""
+        """Seconds since the registry last confirmed the set, to any process; None if never."""
         return None if self._confirmed_at is None else self._clock() - self._confirmed_at
 
     async def run(self) -> NoReturn:
@@ -106,7 +117,8 @@ class Watcher:
                 pass  # our revision is history: no trouble, the next list heals it
             except (RegistryError, ConfigError) as error:
                 self._outage.begin(self, error)
-                self._publish(self.latest.value.endpoints, str(error))
+                await self._recall()
+                self._publish(replace(self.latest.value, trouble=str(error)))
             if self._clock() - began > _BACKOFF.limit:
                 delays = _BACKOFF.delays(self._rng)
             await anyio.sleep(next(delays))
@@ -115,10 +127,10 @@ class Watcher:
         """List and watch until it is time to list again."""
         asked_at = self._clock()
         with bounded(_PATIENCE):
-            listing = await self._store.list(self._prefix)
+            listing = await self._store.list(self.prefix)
         self._adopt(self._view.relist(listing, self._clock()), asked_at)
         with anyio.move_on_after(self._time_to_follow()) as stream:
-            async with self._store.watch(self._prefix, after=listing.revision) as batches:
+            async with self._store.watch(self.prefix, after=listing.revision) as batches:
                 self._recover()
                 async for batch in batches:
                     now = self._clock()
@@ -134,14 +146,28 @@ class Watcher:
 
     def _recover(self) -> None:
         self._outage.end(self)
-        self._publish(self.latest.value.endpoints, None)
+        self._publish(replace(self.latest.value, trouble=None))
+
+    async def _recall(self) -> None:
+        """The registry has not answered: take what an earlier process knew, until it does."""
+        keeper, self._unasked = self._unasked, None
+        if keeper is None or (recalled := await keeper.recall(self.prefix)) is None:
+            return
+        now = self._clock()
+        if endpoints := self._view.recall(recalled.items, now):
+            self._confirmed_at = now - recalled.age
+            self._publish(Resolution(endpoints, from_cache=True))
+            self._emit(EndpointsFromCache(self.service, len(endpoints), round(recalled.age, 1)))
 
     def _adopt(self, endpoints: EndpointSet, confirmed_at: float) -> None:
         self._confirmed_at = confirmed_at
+        self._unasked = None
+        if self._keeper is not None:
+            self._keeper.note(self)
         known = self.latest.value.endpoints
         # Trouble ends with a stream, not with a list: a registry that refuses every watch is not
         # followed, however often it can be listed.
-        self._publish(endpoints, self.latest.value.trouble)
+        self._publish(Resolution(endpoints, self.latest.value.trouble))
         if endpoints is not known and (known is not None or len(endpoints)):
             self._emit(
                 EndpointsChanged(
@@ -149,7 +175,6 @@ class Watcher:
                 )
             )
 
-    def _publish(self, endpoints: EndpointSet | None, trouble: str | None) -> None:
-        resolution = Resolution(endpoints, trouble)
+    def _publish(self, resolution: Resolution) -> None:
         if resolution != self.latest.value:
             self.latest.set(resolution)

@@ -19,7 +19,8 @@ import anyio
 import pytest
 
 from meshkit.errors import ConfigError, MeshClosedError, RegistryError, RegistryUnavailable
-from meshkit.registry.local import LocalStore, place
+from meshkit.registry import owner
+from meshkit.registry.local import LocalStore
 from meshkit.registry.local import store as local_store
 from meshkit.registry.local.database import Database
 from meshkit.registry.local.locks import LeaseLocks
@@ -451,7 +452,7 @@ async def test_what_belongs_to_another_user_is_refused(
     await store.list("")
     await store.aclose()
     me = os.getuid()
-    monkeypatch.setattr(place, "_trusted", lambda: {me + 1})
+    monkeypatch.setattr(owner, "_trusted", lambda: {me + 1})
     with pytest.raises(ConfigError, match=f"belongs to user {me}; .*local:///path"):
         await store.list("")
 

@@ -51,6 +51,25 @@ async def test_arguments_win_over_the_url_and_the_url_over_defaults():
     )
 
 
+@pytest.mark.parametrize("url", ["memory://test", "local:///x/mesh.db", "etcd://h", "etcds://h"])
+async def test_endpoints_are_kept_on_disk_where_the_registry_is_another_machines(url, tmp_path):
+    kept = open_url(url, cache=tmp_path)._keeper
+    assert (kept is not None) == url.startswith("etcd")
+    assert open_url(url)._keeper is None
+
+
+async def test_a_kept_file_is_of_one_cluster_layout_and_prefix(tmp_path):
+    urls = ("etcd://h", "etcd://g", "etcds://h", "etcd://u:planted@h?ttl=7", "etcd://h/p")
+    registries = [open_url(url, cache=tmp_path) for url in urls]
+    registries += [
+        open_url("etcd://h", cache=tmp_path, namespace="n"),
+        open_url("etcd://h?layout=etcd3_naming", cache=tmp_path),
+    ]
+    paths = [r._keeper._cache.path(r._root + "hello/") for r in registries]
+    assert paths[0] == paths[3], "as whom, and for how long, does not matter"
+    assert len(set(paths)) == len(paths) - 1
+
+
 async def test_layouts():
     assert open_url("etcd://h?layout=etcd3_naming")._root == "/etcd3_naming/"
     assert open_url("etcd://h/mine?layout=etcd3_naming")._root == "/mine/"

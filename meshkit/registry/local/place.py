@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from meshkit.errors import ConfigError
+from meshkit.registry.owner import stranger
 
 __all__ = ["default_path", "prepare"]
 
@@ -43,14 +44,9 @@ def prepare(path: Path, locks: Path) -> None:
         raise ConfigError(f"{path.parent} cannot be written; {_ADVICE}")
 
 
-def _trusted() -> set[int]:
-    return {os.getuid(), 0}  # /tmp is root's, and root could do anything anyway
-
-
 def _refuse_foreign(path: Path) -> None:
     # Never opened here: closing any descriptor of the file would drop the locks that SQLite holds
     # on it for another connection of this process (fcntl locks belong to processes).
     with contextlib.suppress(FileNotFoundError):
-        strangers = {path.stat().st_uid, path.lstat().st_uid} - _trusted()  # a link's owner too
-        if strangers:
-            raise ConfigError(f"{path} belongs to user {strangers.pop()}; {_ADVICE}")
+        if (owner := stranger(path)) is not None:
+            raise ConfigError(f"{path} belongs to user {owner}; {_ADVICE}")
