@@ -43,7 +43,7 @@ class TcpProxy:
         self._supervisor = Supervisor(_report)
         self._server: asyncio.Server | None = None
         self._pairs: set[_Pair] = set()
-        self._line = _Line()
+        self._line = _Line(delay=0.0, rate=None, held=False)
         self._refuses = False
         self.accepted = 0
 
@@ -85,6 +85,15 @@ class TcpProxy:
         for pair in self._pairs:
             pair.half_close()
 
+    def strand(self) -> None:
+        """Let nothing more through on the connections that are open now, for ever; new ones work.
+
+        So do routers that forget: neither side hears of it.
+        """
+        old = self._line
+        self._line = _Line(delay=old.delay, rate=old.rate, held=old.held.value)
+        old.held.set(True)
+
     def cut(self) -> None:
         """Reset the connections, and each new one."""
         self.refuse()
@@ -124,20 +133,21 @@ class TcpProxy:
             self._supervisor.start("connection of a proxy", self._forward, reader, writer)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._line.open()
+        line = self._line
+        await line.open()
         try:
             from_target, to_target = await asyncio.open_connection(*self._target)
         except OSError:
             _reset(writer)
             return
         pair = _Pair(
-            _Direction(reader, to_target, self._line),
-            _Direction(from_target, writer, self._line),
+            _Direction(reader, to_target, line),
+            _Direction(from_target, writer, line),
         )
         self._pairs.add(pair)
         try:
             await pair.run()
-            await self._line.open()  # nor does a reset get through
+            await line.open()  # nor does a reset get through
         finally:
             self._pairs.discard(pair)
             pair.reset()
@@ -149,10 +159,10 @@ class _Line:
 
     __slots__ = ("delay", "held", "rate")
 
-    def __init__(self) -> None:
-        self.delay = 0.0
-        self.rate: float | None = None
-        self.held = Latest(False)
+    def __init__(self, *, delay: float, rate: float | None, held: bool) -> None:
+        self.delay = delay
+        self.rate = rate
+        self.held = Latest(held)
 
     async def open(self) -> None:
         """Return when something may pass."""

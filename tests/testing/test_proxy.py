@@ -138,6 +138,20 @@ async def test_a_target_that_breaks_is_not_noticed_while_nothing_passes() -> Non
             await client.hear(1)
 
 
+async def test_strands_what_is_open_for_ever_and_serves_new_ones(proxy: TcpProxy) -> None:
+    async with connected(proxy) as old:
+        await old.say(b"a")
+        assert await old.hear(1) == b"a"
+        proxy.strand()
+        await old.say(b"b")
+        assert await old.hears_nothing()
+        async with connected(proxy) as new:
+            await new.say(b"c")
+            assert await new.hear(1) == b"c"
+        proxy.heal()
+        assert await old.hears_nothing()
+
+
 async def test_resets_what_is_open(proxy: TcpProxy) -> None:
     async with connected(proxy) as client:
         await client.say(b"hello")
