@@ -23,7 +23,7 @@ from meshkit.events import (
 from meshkit.observability.logs import log_event
 
 ENDPOINT = Endpoint(service="s", id="i", address="h:1", metadata={"token": "planted"})
-REGISTERED = EndpointRegistered(ENDPOINT, "memory://m", 255, again=False)
+REGISTERED = EndpointRegistered(ENDPOINT, "memory://m", 255, again=False, outage=0.25)
 
 TROUBLE = """
 import asyncio, logging, sys
@@ -129,7 +129,7 @@ def test_a_line_of_the_stdlib_has_the_fields_as_extra(caplog):
     assert (record.name, record.levelname) == ("meshkit", "INFO")
     assert record.getMessage() == (
         "endpoint.registered service=s endpoint=i address=h:1 registry=memory://m lease=ff "
-        "again=False"
+        "again=False outage=0.250"
     )
     assert record.meshkit == {
         "event": "endpoint.registered",
@@ -139,6 +139,7 @@ def test_a_line_of_the_stdlib_has_the_fields_as_extra(caplog):
         "registry": "memory://m",
         "lease": "ff",
         "again": False,
+        "outage": 0.25,
     }
     assert "planted" not in str(vars(record))
 
