@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
+from operator import itemgetter
 from typing import Final, TypeAlias, TypeVar, final
 
 __all__ = ["SortedMap"]
@@ -62,20 +63,17 @@ class SortedMap(Mapping[str, V]):
 
     def differences(self, other: SortedMap[V]) -> tuple[dict[str, V], dict[str, V]]:
         """Items of this map and of `other`, in order, without most of those they share."""
-        shared = {*map(id, self._chunks)} & {*map(id, other._chunks)}
-        mine, theirs = (
-            {
-                key: value
-                for chunk in chunks
-                if id(chunk) not in shared
-                for key, value in chunk.items()
-            }
-            for chunks in (self._chunks, other._chunks)
-        )
-        return mine, theirs
+        return _unlike(self._chunks, other._chunks), _unlike(other._chunks, self._chunks)
 
     def _chunk_of(self, key: str) -> int:
         return max(0, bisect_right(self._chunks, key, key=_first) - 1)
+
+
+def _unlike(chunks: Iterable[Chunk[V]], others: Iterable[Chunk[V]]) -> dict[str, V]:
+    """The items of those of `chunks` that are none of `others`."""
+    known = set(map(id, others))
+    items = (chunk.items() for chunk in chunks if id(chunk) not in known)
+    return dict(chain.from_iterable(items))
 
 
 def _first(chunk: Chunk[V]) -> str:
@@ -84,7 +82,7 @@ def _first(chunk: Chunk[V]) -> str:
 
 def _cut(items: Iterable[tuple[str, V]]) -> Iterator[Chunk[V]]:
     """Chunks of `items`: one, unless that became too large."""
-    ordered = sorted(items, key=lambda item: item[0])
+    ordered = sorted(items, key=itemgetter(0))
     size = len(ordered) if len(ordered) <= 2 * _CHUNK else _CHUNK
     for start in range(0, len(ordered), size or 1):
         yield dict(ordered[start : start + size])
