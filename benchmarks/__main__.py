@@ -10,6 +10,7 @@ import platform
 import grpc
 
 from benchmarks.calls import compare_calls
+from benchmarks.scale import measure_scale
 from benchmarks.servers import servers
 
 
@@ -18,7 +19,13 @@ def main() -> None:
     flags.add_argument("--servers", type=int, default=3)
     flags.add_argument("--rounds", type=int, default=12, help="slices per variant")
     flags.add_argument("--seconds", type=float, default=0.5, help="length of a slice")
+    flags.add_argument(
+        "--scale", action="store_true", help="instead: many endpoints, many services (needs etcd)"
+    )
     given = flags.parse_args()
+    if given.scale:
+        measure_scale()
+        return
 
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     ours, theirs = {cores[0]}, set(cores[1:]) or {cores[0]}
