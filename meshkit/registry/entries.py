@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import ItemsView, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import final
 
@@ -32,6 +32,12 @@ class Entry:
     missing_since: float | None = None
     deleted: bool = False
     recalled: bool = False
+
+    def postponed(self, seconds: float) -> Entry:
+        """The same, missed so much later; a confirmed one as it is."""
+        if self.missing_since is None:
+            return self
+        return replace(self, missing_since=self.missing_since + seconds)
 
 
 @final

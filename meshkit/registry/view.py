@@ -1,13 +1,14 @@
 """What a watcher believes of one service: entries in, `EndpointSet` out. No loop, no clock in here.
 
-Deletions that are seen in order are believed at once, but for those that would leave nothing: a
-registry that was frozen ends every lease the moment it wakes, while the servers live. Whoever
-leaves on purpose says so first (`DRAINING`), and is believed.
+Deletions that are seen in order are believed at once, until they leave nothing: then all who went
+a moment ago are held after all. A registry that was frozen ends every lease the moment it wakes,
+while the servers live. Whoever leaves on purpose says so first (`DRAINING`), and is believed.
 
 What is merely missing from a *re-list* is not gone: after a lost connection the list may come from
 an older backup, or be empty because a wipe ended every lease a moment ago.
 
-What is not believed is held as unconfirmed until its owner had the time to announce itself again.
+What is not believed is held as unconfirmed until its owner had the time to announce itself again;
+the length of an outage does not count.
 What no deletion named stays even longer while nothing at all is confirmed, since an empty set
 would stop the traffic of a service that may well live.
 """
@@ -48,7 +49,9 @@ class View:
     ) -> None:
         self._decode = decode
         self._skip = skip
+        self._hold = hold
         self._entries = Entries(service, hold=hold)
+        self._gone: dict[str, Entry] = {}  # whose deletion was believed
         self._skipped: dict[str, bytes] = {}
         self._revision = 0
 
@@ -78,11 +81,19 @@ class View:
                 self._entries.put(item.key, Entry(endpoint, missing_since=now, recalled=True))
         return self.expire(now)
 
-    def relist(self, listing: Listing, now: float) -> EndpointSet:
+    def relist(self, listing: Listing, now: float, *, unheard: float = 0.0) -> EndpointSet:
         """Take a list of all entries; the first one is believed as it is.
 
         But for one thing: if it is empty, what an earlier process knew is held, as if we had.
+
+        Args:
+            listing: all entries.
+            now: in seconds.
+            unheard: seconds for which the registry could not be reached, until now. Nobody could
+                announce himself meanwhile, so they count for nothing that is held.
         """
+        self._postpone(unheard)
+        self._forget(now)
         self._revision = listing.revision
         found = {item.key: self._read(item.key, item.value) for item in listing.items}
         self._skipped = {key: value for key, value in self._skipped.items() if key in found}
@@ -96,8 +107,8 @@ class View:
                 self._entries.put(key, Entry(entry.endpoint, missing_since=now))
         for key, endpoint in found.items():
             if endpoint is not None:
-                self._entries.put(key, Entry(endpoint))
-        return self.expire(now)
+                self._confirm(key, endpoint)
+        return self._settle(now)
 
     def apply(self, batch: Batch, now: float) -> EndpointSet:
         """Take the changes of one revision; deletions are believed, but for the last ones."""
@@ -107,21 +118,46 @@ class View:
             endpoint = self._read(change.key, change.value)
             if endpoint is not None:
                 deleted.pop(change.key, None)
-                self._entries.put(change.key, Entry(endpoint))
+                self._confirm(change.key, endpoint)
             elif (entry := self._entries.pop(change.key)) is not None:
                 deleted[change.key] = entry
-        if not self._entries.any_confirmed:
-            for key, entry in deleted.items():
-                if entry.deleted:
-                    self._entries.put(key, entry)  # named once more: it is held as it was
-                elif entry.missing_since is None and entry.endpoint.state is not State.DRAINING:
-                    unbelieved = Entry(entry.endpoint, missing_since=now, deleted=True)
-                    self._entries.put(key, unbelieved)
-        return self.expire(now)
+        for key, entry in deleted.items():
+            if entry.deleted:
+                self._gone[key] = entry  # named once more: its time goes on
+            elif entry.missing_since is None and entry.endpoint.state is not State.DRAINING:
+                self._gone[key] = Entry(entry.endpoint, missing_since=now, deleted=True)
+        return self._settle(now)
 
     def expire(self, now: float) -> EndpointSet:
         """Let go of what was held long enough, or stands again under another key."""
         return self._entries.settle(now, self._revision)
+
+    def _confirm(self, key: str, endpoint: Endpoint) -> None:
+        self._entries.put(key, Entry(endpoint))
+        self._gone.pop(key, None)
+
+    def _settle(self, now: float) -> EndpointSet:
+        """Without anybody who is confirmed, those who went a moment ago are held after all."""
+        if not self._entries.any_confirmed:
+            for key, entry in self._gone.items():
+                self._entries.put(key, entry)  # for the rest of its time, if there is one
+            self._gone.clear()
+        return self.expire(now)
+
+    def _postpone(self, seconds: float) -> None:
+        """Give all that is held, or may be, so much more time."""
+        if seconds:
+            for key, entry in list(self._entries.held.items()):
+                self._entries.put(key, entry.postponed(seconds))
+            self._gone = {key: entry.postponed(seconds) for key, entry in self._gone.items()}
+
+    def _forget(self, now: float) -> None:
+        """Let go of those who went long ago."""
+        self._gone = {
+            key: entry
+            for key, entry in self._gone.items()
+            if entry.missing_since is not None and now < entry.missing_since + self._hold
+        }
 
     def _read(self, key: str, value: bytes | None) -> Endpoint | None:
         if value is None:

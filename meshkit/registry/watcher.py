@@ -80,6 +80,7 @@ class Watcher:
         self._clock = clock
         self._unasked = keeper  # until the registry answered, or the keeper has been asked
         self._confirmed_at: float | None = None
+        self._unheard_since: float | None = None
         self._view = View(
             service,
             partial(layout.decode, service),
@@ -119,6 +120,8 @@ class Watcher:
                 self._outage.begin(self, error)
                 await self._recall()
                 self._publish(replace(self.latest.value, trouble=str(error)))
+                if self._unheard_since is None:
+                    self._unheard_since = self._clock()
             if self._clock() - began > _BACKOFF.limit:
                 delays = _BACKOFF.delays(self._rng)
             await anyio.sleep(next(delays))
@@ -128,7 +131,10 @@ class Watcher:
         asked_at = self._clock()
         with bounded(_PATIENCE):
             listing = await self._store.list(self.prefix)
-        self._adopt(self._view.relist(listing, self._clock()), asked_at)
+        now = self._clock()
+        unheard = 0.0 if self._unheard_since is None else now - self._unheard_since
+        self._adopt(self._view.relist(listing, now, unheard=unheard), asked_at)
+        self._unheard_since = None
         with anyio.move_on_after(self._time_to_follow()) as stream:
             async with self._store.watch(self.prefix, after=listing.revision) as batches:
                 self._recover()

@@ -16,6 +16,7 @@ class PlainView:
     def __init__(self, hold: float) -> None:
         self.hold = hold
         self.entries: dict[str, Entry] = {}
+        self.gone: dict[str, Entry] = {}  # whoever was deleted, until he is back or held again
 
     def relist(self, now: float, listed: dict[str, str]) -> None:
         found = {key: read(key, text) for key, text in listed.items()}
@@ -25,7 +26,7 @@ class PlainView:
         for key, endpoint in found.items():
             if endpoint is not None:
                 self.put(key, endpoint)
-        self.expire(now)
+        self.settle(now)
 
     def apply(self, now: float, changed: dict[str, str | None]) -> None:
         deleted = {}
@@ -35,18 +36,26 @@ class PlainView:
                 self.put(key, endpoint)
             elif key in self.entries:
                 deleted[key] = self.entries.pop(key)
+        for key, entry in deleted.items():
+            if entry.deleted:
+                self.gone[key] = entry
+            elif entry.missing_since is None:
+                self.gone[key] = Entry(entry.endpoint, missing_since=now, deleted=True)
+        self.settle(now)
+
+    def settle(self, now: float) -> None:
         if all(entry.missing_since is not None for entry in self.entries.values()):
-            for key, entry in deleted.items():
-                if entry.deleted:
-                    self.entries[key] = entry
-                elif entry.missing_since is None:
-                    self.entries[key] = Entry(entry.endpoint, missing_since=now, deleted=True)
+            for key, entry in self.gone.items():
+                self.entries.pop(key, None)
+                self.entries[key] = entry
+            self.gone = {}
         self.expire(now)
 
     def put(self, key: str, endpoint: Endpoint) -> None:
         if key in self.entries and self.entries[key].endpoint != endpoint:
             del self.entries[key]
         self.entries[key] = Entry(endpoint)
+        self.gone.pop(key, None)
 
     def expire(self, now: float) -> None:
         confirmed = {e.endpoint.address for e in self.entries.values() if e.missing_since is None}

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -201,12 +202,45 @@ def test_a_frozen_registry_that_ends_all_leases_does_not_empty_the_set():
     bench.relist(a="x:1", b="y:1", c="z:1")
     assert ids(bench.apply(10.0, a=None)) == ["b", "c"]
     assert ids(bench.apply(10.0, b=None)) == ["c"]
-    assert ids(bench.apply(10.0, c=None)) == ["c"]
-    assert bench.view.unconfirmed == 1
-    assert ids(bench.apply(10.1, b="y:1")) == ["b", "c"]
+    assert ids(bench.apply(10.0, c=None)) == ["a", "b", "c"]
+    assert bench.view.unconfirmed == 3
+    assert ids(bench.apply(10.1, b="y:1")) == ["a", "b", "c"]
     assert bench.view.next_expiry == 10.0 + HOLD
-    assert ids(bench.apply(10.2, c="z:1")) == ["b", "c"]
+    assert ids(bench.apply(10.2, c="z:1")) == ["a", "b", "c"]
+    assert ids(bench.view.expire(10.0 + HOLD)) == ["b", "c"]
     assert bench.view.unconfirmed == 0
+
+
+@pytest.mark.parametrize("word", ["draining y:1", None])
+def test_who_went_a_moment_ago_is_held_when_the_last_one_leaves(word):
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    assert ids(bench.apply(10.0, a=None)) == ["b"]  # its lease was revoked, and it lives
+    if word:
+        bench.apply(11.0, b=word)
+    assert "a" in ids(bench.apply(11.0, b=None))
+    assert bench.view.next_expiry == 10.0 + HOLD
+
+
+def test_who_went_long_ago_is_gone():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    bench.apply(10.0, a=None)
+    assert ids(bench.apply(10.0 + HOLD, b=None)) == ["b"]
+    bench.apply(30.0, b="y:1")
+    bench.apply(30.0, b=None)
+    bench.relist(40.0, c="z:1")
+    assert not bench.view._gone  # and nothing is kept of it
+
+
+def test_an_outage_does_not_count_for_what_is_held():
+    bench = Bench()
+    bench.relist(a="x:1", b="y:1")
+    bench.apply(10.0, a=None)
+    bench.apply(11.0, b=None)
+    assert ids(bench.view.relist(Listing(9, ()), 100.0, unheard=88.0)) == ["a", "b"]
+    assert bench.view.next_expiry == 10.0 + 88.0 + HOLD
+    assert ids(bench.view.expire(99.0 + HOLD)) == []
 
 
 def test_an_endpoint_that_is_held_stays_when_it_is_named_once_more():
