@@ -19,10 +19,11 @@ from meshkit.discovery import Registration, Watch
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit
+from meshkit.loop_lag import LoopLag, LoopLagMonitor
 from meshkit.registry.opening import open_registry
 from meshkit.registry.status import RegistryStatus
 from meshkit.server import Server, ServerOptions, find_place
-from meshkit.tasks import Supervisor
+from meshkit.tasks import Job, Supervisor
 
 __all__ = ["MeshStatus", "Running", "refuse_after_fork"]
 
@@ -38,11 +39,13 @@ class MeshStatus:
         registry: the registry link: reachable or not, since when, what is announced and watched.
         channels: each open channel.
         servers: each server of this mesh, as its repr tells it.
+        loop_lag: how late its event loop runs.
     """
 
     registry: RegistryStatus
     channels: tuple[ChannelStatus, ...]
     servers: tuple[str, ...]
+    loop_lag: LoopLag
 
 
 @final
@@ -75,6 +78,13 @@ class Running:
         self.channels: Final = Channels(self._make_channel)
         self._servers: Final[set[Server]] = set()
         self._watches: Final[list[Watch]] = []
+        self._lag: Final = LoopLagMonitor(
+            emit,
+            renewal=settings.ttl / 3,
+            announces=lambda: self.registry.status().lease is not None,
+            clock=self.loop.time,
+        )
+        self._measuring: Job | None = None
         self._closing: asyncio.Task[None] | None = None
         self.is_closed = False
         _RUNNING.add(self)
@@ -89,6 +99,8 @@ class Running:
     async def open(self) -> None:
         """Start the tasks, unless somebody has; returns when they can be used."""
         await self._supervisor.open()
+        if self._measuring is None and not self.is_closed:
+            self._measuring = self._supervisor.start("loop lag", self._lag.run, keep=True)
 
     async def aclose(self) -> None:
         """Servers drain, then channels close, then the registry is left, then the tasks end.
@@ -202,6 +214,7 @@ class Running:
             registry=self.registry.status(),
             channels=self.channels.status(),
             servers=tuple(map(repr, self._servers)),
+            loop_lag=self._lag.status(),
         )
 
 

@@ -18,6 +18,7 @@ from meshkit.events.event import (
 )
 from meshkit.events.mesh import (
     ConfigResolved,
+    LoopStalled,
     TaskCrashed,
 )
 from meshkit.events.registry import (
@@ -62,6 +63,7 @@ __all__ = [
     "Hook",
     "LeaseLost",
     "LeaseUnconfirmed",
+    "LoopStalled",
     "RegistrationPending",
     "RegistryConnected",
     "RegistryDisconnected",
