@@ -14,11 +14,14 @@ from aetcd import rpc
 from meshkit.errors import RegistryUnavailable
 from meshkit.registry.etcd.errors import mapped
 
-__all__ = ["Member", "Metadata", "Rpc", "Stream"]
+__all__ = ["HAS_LEADER", "Member", "Metadata", "Rpc", "Stream"]
 
 T = TypeVar("T")
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 Rpc: TypeAlias = Callable[["Member"], Callable[..., Any]]
+
+HAS_LEADER: Final = ("hasleader", "true")
+"""Lets a member that lost its cluster refuse at once, and end its streams (etcd API reference)."""
 
 _PATIENCE: Final = 1.0
 """How long a cancelled RPC may take to end, in seconds; locally that is a matter of one turn."""

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, final
 
 import anyio
 import grpc
 import grpc.aio
-from aetcd import rpc
 
 from meshkit.errors import RegistryAuthError, RegistryUnavailable
-from meshkit.registry.etcd.errors import AuthDisabled, TokenRefused
-from meshkit.registry.etcd.member import Member, Metadata, Rpc
+from meshkit.registry.etcd.errors import TokenRefused
+from meshkit.registry.etcd.member import HAS_LEADER, Member, Metadata, Rpc
 from meshkit.registry.etcd.options import EtcdOptions
+from meshkit.registry.etcd.tokens import Tokens
 
 __all__ = ["Session"]
 
 T = TypeVar("T")
 Attempt: TypeAlias = Callable[[Member, float], Awaitable[T]]
-
-_AUTHENTICATE: Final[Rpc] = attrgetter("auth.Authenticate")
 
 _CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # etcd ends connections that ping more often than every 5 s (--grpc-keepalive-min-time).
@@ -39,9 +36,6 @@ _CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_retries", 0),  # trying again is our business: with another member
 )
-
-_HAS_LEADER: Final = ("hasleader", "true")
-"""Lets a member that lost its cluster refuse at once, and end its streams (etcd API reference)."""
 
 _SHARES: Final = 3
 
@@ -61,8 +55,7 @@ class Session:
         self._turn = rng.randrange(len(options.endpoints))  # spreads clients over the members
         self._member: Member | None = None
         self._retired: set[Member] = set()
-        self._token: str | None = None
-        self._authenticating = anyio.Lock()
+        self._tokens = Tokens(options.username, options.password)
         self._closings = 0
 
     @property
@@ -94,9 +87,9 @@ class Session:
         try:
             return await step(metadata)
         except TokenRefused:
-            if self.options.username is None:
+            if not self._tokens.renewable:
                 raise
-            self._forget(metadata)
+            self._tokens.forget(metadata)
             return await step(await self.metadata(member))
 
     async def persist(self, attempt: Attempt[T]) -> T:
@@ -162,33 +155,14 @@ class Session:
         Raises:
             RegistryAuthError: the credentials are wrong.
         """
-        if self.options.username is None:
-            return (_HAS_LEADER,)
-        async with self._authenticating:  # one question for all who need the answer
-            if self._token is None:
-                self._token = await self._authenticate(member)
-            return (_HAS_LEADER, ("token", self._token)) if self._token else (_HAS_LEADER,)
-
-    async def _authenticate(self, member: Member) -> str:
-        """A new token; empty if the cluster asks for none."""
-        request = rpc.AuthenticateRequest(
-            name=self.options.username, password=self.options.password
-        )
-        try:
-            answer = await member.call(_AUTHENTICATE, request, (_HAS_LEADER,), self.options.timeout)
-        except AuthDisabled:
-            return ""
-        return str(answer.token)
-
-    def _forget(self, refused: Metadata) -> None:
-        if (self._token or None) == dict(refused).get("token"):
-            self._token = None
+        return (HAS_LEADER, *await self._tokens.metadata(member))
 
     async def aclose(self) -> None:
         """Close all connections, under running requests, too; usable again afterwards."""
         members = self._retired | ({self._member} if self._member else set())
-        self._member, self._retired, self._token = None, set(), None
+        self._member, self._retired = None, set()
         self._closings += 1
+        await self._tokens.aclose()
         for member in members:
             await member.close()
 

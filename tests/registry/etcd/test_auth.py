@@ -8,8 +8,9 @@ import anyio.to_thread
 import pytest
 from aetcd import rpc
 
-from meshkit.errors import RegistryAuthError
+from meshkit.errors import RegistryAuthError, RegistryUnavailable
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
+from meshkit.registry.etcd.tokens import Tokens
 from meshkit.testing.etcd import EtcdProcess
 from tests.registry.etcd.reading import take
 
@@ -47,13 +48,13 @@ def guarded() -> Iterator[EtcdProcess]:
 def authentications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One entry for each time that somebody asks for a token."""
     asked: list[str] = []
-    authenticate = EtcdStore.__init__.__globals__["Session"]._authenticate
+    ask = Tokens._ask
 
-    async def counted(session, member):
+    async def counted(tokens, member):
         asked.append(member.endpoint)
-        return await authenticate(session, member)
+        return await ask(tokens, member)
 
-    monkeypatch.setattr(EtcdStore.__init__.__globals__["Session"], "_authenticate", counted)
+    monkeypatch.setattr(Tokens, "_ask", counted)
     return asked
 
 
@@ -96,6 +97,44 @@ async def test_token_of_the_time_before_a_restart_is_renewed(make_store) -> None
         async with store.watch("hers/", after=start) as changes:
             revision = await store.put({"hers/3": b""}, lease=grant.lease)
             assert (await take(changes))[0].revision == revision
+
+
+async def test_slow_authentication_is_waited_for_not_repeated(make_store, authentications) -> None:
+    """A check of a password that nobody waits for any more is one more that keeps etcd busy."""
+    with EtcdProcess() as process:
+        await enable_auth(process.endpoint)
+        store = make_store(process.endpoint, **ADA, timeout=0.4)
+        await store.list("hers/")
+        store._session._tokens._token = None
+        process.pause()
+        for _ in range(3):
+            with anyio.fail_after(1), pytest.raises(RegistryUnavailable):
+                await store.list("hers/")
+        process.resume()
+        with anyio.fail_after(5):
+            while store._session._tokens._token is None:
+                await anyio.sleep(0.01)
+        await store.list("hers/")
+        assert len(authentications) == 2
+
+
+async def test_close_during_an_authentication(make_store) -> None:
+    with EtcdProcess() as process:
+        await enable_auth(process.endpoint)
+        store = make_store(process.endpoint, **ADA)
+        process.pause()
+        async with anyio.create_task_group() as group:
+            group.start_soon(refused, store)
+            await anyio.sleep(0.1)
+            with anyio.fail_after(1):
+                await store.aclose()
+        process.resume()
+        await store.list("hers/")
+
+
+async def refused(store: EtcdStore) -> None:
+    with pytest.raises(RegistryUnavailable, match="closed"):
+        await store.list("hers/")
 
 
 async def test_token_older_than_the_rights_is_renewed(guarded, make_store) -> None:
