@@ -26,6 +26,7 @@ from meshkit.registry.layouts import Layout
 from meshkit.registry.lease import Lease
 from meshkit.registry.outage import Outage, loop_time
 from meshkit.registry.registration import Registration
+from meshkit.registry.status import RegistrationStatus
 from meshkit.registry.store import KeyValue, Store
 
 __all__ = ["Registrar"]
@@ -102,6 +103,20 @@ class Registrar:
         if self._clock() >= self.lease.expires_at:
             return RegistrationState.UNCONFIRMED
         return RegistrationState.ANNOUNCED
+
+    def status(self) -> tuple[RegistrationStatus, ...]:
+        """How each announced endpoint stands now."""
+        return tuple(
+            RegistrationStatus(endpoint=endpoint, state=registration.state, outage=outage)
+            for registration, outage in ((r, self._outage_of(r)) for r in self._registrations)
+            for endpoint in registration.endpoints
+        )
+
+    def _outage_of(self, registration: Registration) -> float | None:
+        since = registration.missing_since
+        if registration.state is RegistrationState.UNCONFIRMED and self.lease is not None:
+            since = self.lease.confirmed_at
+        return None if since is None else self._clock() - since
 
     async def register(
         self,

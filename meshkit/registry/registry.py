@@ -189,11 +189,7 @@ class Registry:
             watches=MappingProxyType(
                 {service: _status(shared.watcher) for service, shared in self._watches.items()}
             ),
-            registrations=tuple(
-                (endpoint, registration.state)
-                for registration in self._registrar.registrations
-                for endpoint in registration.endpoints
-            ),
+            registrations=self._registrar.status(),
             lease=lease and LeaseStatus(id=lease.id, left=lease.expires_at - now),
         )
 

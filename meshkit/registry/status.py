@@ -10,7 +10,7 @@ from typing import final
 from meshkit.discovery import RegistrationState
 from meshkit.endpoint import Endpoint
 
-__all__ = ["LeaseStatus", "RegistryStatus", "WatchStatus"]
+__all__ = ["LeaseStatus", "RegistrationStatus", "RegistryStatus", "WatchStatus"]
 
 
 @final
@@ -29,6 +29,22 @@ class WatchStatus:
     unconfirmed: int
     age: float | None
     from_cache: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationStatus:
+    """An endpoint that this process announces.
+
+    Attributes:
+        endpoint: what is announced.
+        state: how it stands.
+        outage: seconds since it last stood for certain, or since it was to; None while it stands.
+    """
+
+    endpoint: Endpoint
+    state: RegistrationState
+    outage: float | None
 
 
 @final
@@ -52,7 +68,7 @@ class RegistryStatus:
         outage: seconds for which that has lasted; None while connected.
         reason: the last error of the outage; None while connected.
         watches: the watched services, by name.
-        registrations: what this process announces, and how each endpoint stands.
+        registrations: each endpoint that this process announces.
         lease: under which it is announced; None without one.
     """
 
@@ -62,5 +78,5 @@ class RegistryStatus:
     outage: float | None = None
     reason: str | None = None
     watches: Mapping[str, WatchStatus] = field(default_factory=lambda: MappingProxyType({}))
-    registrations: tuple[tuple[Endpoint, RegistrationState], ...] = ()
+    registrations: tuple[RegistrationStatus, ...] = ()
     lease: LeaseStatus | None = None

@@ -7,7 +7,12 @@ from meshkit.discovery import RegistrationState
 from meshkit.errors import ConfigError, MeshClosedError, RegistryUnavailable
 from meshkit.events import EndpointWithdrawn, RegistryConnected, RegistryDisconnected
 from meshkit.registry.layouts import Etcd3NamingLayout
-from meshkit.registry.status import LeaseStatus, RegistryStatus, WatchStatus
+from meshkit.registry.status import (
+    LeaseStatus,
+    RegistrationStatus,
+    RegistryStatus,
+    WatchStatus,
+)
 from tests.registry.tasks.fakes import Bench, down, endpoint, key, names
 
 pytestmark = pytest.mark.anyio
@@ -108,9 +113,41 @@ async def test_status(bench: Bench):
             "hello": WatchStatus(total=1, unconfirmed=0, age=2.0),
             "other": WatchStatus(total=0, unconfirmed=0, age=2.0),
         },
-        registrations=((endpoint("a"), RegistrationState.ANNOUNCED),),
+        registrations=(
+            RegistrationStatus(
+                endpoint=endpoint("a"), state=RegistrationState.ANNOUNCED, outage=None
+            ),
+        ),
         lease=LeaseStatus(id=1, left=13.0),
     )
+
+
+async def test_the_status_of_a_registration_and_the_length_of_its_outage(bench: Bench):
+    def seen():
+        [status] = bench.registry.status().registrations
+        return status.state.value, status.outage and round(status.outage)
+
+    bench.store.go_down()
+    await bench.registry.register([endpoint("a")], required=False)
+    await anyio.sleep(30)
+    assert seen() == ("pending", 30)
+    bench.store.come_back()
+    await anyio.sleep(6)
+    assert seen() == ("announced", None)
+    bench.store.go_down()
+    await anyio.sleep(100)
+    state, outage = seen()
+    assert state == "unconfirmed"
+    assert 100 <= outage <= 105, "since the last renewal"
+    bench.store.come_back()
+    bench.store.faults["put"] = down
+    await anyio.sleep(6)
+    state, longer = seen()
+    assert state == "lost"
+    assert longer == pytest.approx(outage + 6, abs=1)
+    bench.store.come_back()
+    await anyio.sleep(6)
+    assert seen() == ("announced", None)
 
 
 async def test_endpoints_and_services_are_one_request_each(bench: Bench):
