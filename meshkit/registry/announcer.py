@@ -94,14 +94,16 @@ class Announcer:
         self._emit = emit
         self._rng = rng
         self._clock = clock
-        # One hung request, one wait and one jitter after the registry is back, its endpoints stand
-        # again: together they stay below ttl/3 + 1 s.
-        self._patience = ttl / 4
+        # One hung request and two waits after the registry is back, its endpoints stand again:
+        # together they stay below ttl/3 + 1 s. With a short ttl that leaves a request more than a
+        # quarter of it: an etcd that is slow, but answers within a second, has to suffice.
+        self._patience = max(ttl / 4, ttl / 6 + 0.75)
         limit = min(1.0, ttl / 12)
         self._backoff = Backoff(first=min(0.5, limit), limit=limit)
         self._delays = self._backoff.delays(rng)
         self._renew_at = 0.0
         self._doubted = False  # the lease's time passed without an answer, and we said so
+        self._renewed_last = False  # nothing else was done since
         self._seen = True  # our keys, since the lease was renewed
         self._seen_at = 0.0
 
@@ -148,8 +150,15 @@ class Announcer:
             return self._grant if ledger.wanted else None
         if not ledger.wanted:
             return partial(self._revoke, lease)
-        if self._clock() >= self._renew_at:
+        other = self._step_beside(lease)
+        # From a slow store a renewal may come back when the next one is due already.
+        if self._clock() >= self._renew_at and not (self._renewed_last and other):
             return partial(self._renew, lease)
+        return other
+
+    def _step_beside(self, lease: Lease) -> _Step | None:
+        """The most urgent thing to do besides renewing; None if all is as it should be."""
+        ledger = self.ledger
         if missing := ledger.missing():
             return partial(self._put, lease, missing)
         if surplus := ledger.surplus():
@@ -202,11 +211,11 @@ class Announcer:
         if ttl <= 0:
             raise LeaseGone("the lease has expired")
         self._confirm(lease.renewed(ttl, asked_at=asked_at))
-        self._seen = False
+        self._seen, self._renewed_last = False, True
         self._delays = self._backoff.delays(self._rng)
 
     async def _put(self, lease: Lease, entries: Mapping[str, bytes]) -> None:
-        asked_at = self._clock()
+        asked_at, self._renewed_last = self._clock(), False
         self.ledger.writing(entries)
         try:
             await self._store.put(entries, lease=lease.id)
@@ -218,7 +227,7 @@ class Announcer:
         self._owner.written(entries, lease)
 
     async def _look(self, lease: Lease, keys: tuple[str, ...]) -> None:
-        asked_at = self._clock()
+        asked_at, self._renewed_last = self._clock(), False
         try:
             found = {entry.key: entry for entry in await self._store.read(keys)}
         except RegistryAuthError:
@@ -233,6 +242,7 @@ class Announcer:
         self._seen, self._seen_at = True, asked_at
 
     async def _delete(self, keys: tuple[str, ...]) -> None:
+        self._renewed_last = False
         await self._store.delete(keys)
         self.ledger.gone(keys)
 

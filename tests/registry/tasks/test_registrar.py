@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import random
 
 import anyio
 import pytest
@@ -198,6 +199,54 @@ async def test_wiped_while_away_is_announced_again_in_time(bench: Bench, fault, 
     bench.store.inner.wipe()
     bench.store.come_back()
     await until(lambda: registration.state is ANNOUNCED, within=BACK_WITHIN)
+
+
+@pytest.mark.parametrize("ttl", [2.0, 3.0, 6.0, 9.0, 12.0, 15.0, 30.0])
+@pytest.mark.parametrize("fault", ["hang", refused_connection], ids=["hang", "refuse"])
+async def test_announced_again_in_time_whatever_the_ttl(bench: Bench, ttl, fault):
+    worst = 0.0
+    for seed in range(20):
+        registry = bench.make(ttl=ttl, rng=random.Random(seed))
+        registration = await registry.register([endpoint(f"e{seed}")])
+        await anyio.sleep(seed * 0.37)
+        bench.store.faults["*"] = fault
+        await anyio.sleep(3 * ttl + seed * 0.31)
+        bench.store.inner.wipe()
+        bench.store.come_back()
+        took = await until(lambda r=registration: r.state is ANNOUNCED, within=3 * ttl)
+        worst = max(worst, took)
+        await registry.aclose()
+    assert worst <= ttl / 3 + 1.0
+
+
+@pytest.mark.parametrize("ttl", [2.0, 3.0, 4.0, 5.0, 6.0])
+async def test_a_slow_registry_is_one_with_a_short_ttl_too(bench: Bench, ttl):
+    bench.store.inner.delay(0.9)
+    registry = bench.make(ttl=ttl)
+    registration = await registry.register([endpoint("a")])
+    assert registration.state is ANNOUNCED
+    await anyio.sleep(600)
+    assert not bench.events.of(LeaseLost, RegistryDisconnected)
+    bench.store.inner.heal()
+    await registry.aclose()
+
+
+async def test_those_that_come_back_together_do_not_come_at_once(bench: Bench):
+    registries = [bench.make(rng=random.Random(n)) for n in range(100)]
+    for n, registry in enumerate(registries):
+        await registry.register([endpoint(f"e{n}")])
+    bench.store.go_down()
+    await anyio.sleep(60)
+    bench.store.inner.wipe()
+    before = len(bench.store.calls)
+    bench.store.come_back()
+    await anyio.sleep(BACK_WITHIN)
+    assert len(await bench.store.keys()) == 100
+    grants = [int(when * 10) for when, call in bench.store.calls[before:] if call == "grant"]
+    assert len(grants) == 100
+    assert max(grants.count(tenth) for tenth in set(grants)) <= 25, "of 100 in a tenth of a second"
+    for registry in registries:
+        await registry.aclose()
 
 
 async def test_wiped_unnoticed_is_announced_again(bench: Bench):
