@@ -9,38 +9,23 @@ import pytest
 from aetcd import rpc
 
 from meshkit.errors import RegistryAuthError, RegistryUnavailable
-from meshkit.registry.etcd import EtcdOptions, EtcdStore
+from meshkit.registry.etcd import EtcdStore
 from meshkit.registry.etcd.tokens import Tokens
 from meshkit.testing.etcd import EtcdProcess
 from tests.registry.etcd.reading import take
+from tests.registry.etcd.rights import READWRITE, enable_auth
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
 ADA = {"username": "ada", "password": "s3cret"}
-
-
-async def enable_auth(endpoint: str) -> None:
-    """root may all, ada what is under `hers/`."""
-    session = EtcdStore(EtcdOptions(endpoints=(endpoint,), timeout=20.0))._session  # bcrypt
-    right = rpc.Permission(permType=rpc.Permission.READWRITE, key=b"hers/", range_end=b"hers0")
-    for method, request in (
-        ("UserAdd", rpc.AuthUserAddRequest(name="root", password="r00t")),
-        ("UserGrantRole", rpc.AuthUserGrantRoleRequest(user="root", role="root")),
-        ("UserAdd", rpc.AuthUserAddRequest(name="ada", password="s3cret")),
-        ("RoleAdd", rpc.AuthRoleAddRequest(name="hers")),
-        ("RoleGrantPermission", rpc.AuthRoleGrantPermissionRequest(name="hers", perm=right)),
-        ("UserGrantRole", rpc.AuthUserGrantRoleRequest(user="ada", role="hers")),
-        ("AuthEnable", rpc.AuthEnableRequest()),
-    ):
-        await session.call(attrgetter(f"auth.{method}"), request)
-    await session.aclose()
+HERS = ("ada", "s3cret", READWRITE, "hers/")
 
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[EtcdProcess]:
     """Tokens live 1 s without use; the least that etcd takes."""
     with EtcdProcess(flags=("--auth-token-ttl", "1")) as process:
-        anyio.run(enable_auth, process.endpoint)
+        anyio.run(enable_auth, process.endpoint, HERS)
         yield process
 
 
@@ -87,7 +72,7 @@ async def test_expired_token_is_renewed(guarded, make_store, authentications) ->
 
 async def test_token_of_the_time_before_a_restart_is_renewed(make_store) -> None:
     with EtcdProcess() as process:
-        await enable_auth(process.endpoint)
+        await enable_auth(process.endpoint, HERS)
         store = make_store(process.endpoint, **ADA)
         grant = await store.grant(60)
         await store.renew(grant.lease)
@@ -102,7 +87,7 @@ async def test_token_of_the_time_before_a_restart_is_renewed(make_store) -> None
 async def test_slow_authentication_is_waited_for_not_repeated(make_store, authentications) -> None:
     """A check of a password that nobody waits for any more is one more that keeps etcd busy."""
     with EtcdProcess() as process:
-        await enable_auth(process.endpoint)
+        await enable_auth(process.endpoint, HERS)
         store = make_store(process.endpoint, **ADA, timeout=0.4)
         await store.list("hers/")
         store._session._tokens._token = None
@@ -120,7 +105,7 @@ async def test_slow_authentication_is_waited_for_not_repeated(make_store, authen
 
 async def test_close_during_an_authentication(make_store) -> None:
     with EtcdProcess() as process:
-        await enable_auth(process.endpoint)
+        await enable_auth(process.endpoint, HERS)
         store = make_store(process.endpoint, **ADA)
         process.pause()
         async with anyio.create_task_group() as group:
@@ -201,5 +186,5 @@ async def test_authentication_that_is_switched_on_later(make_store) -> None:
     with EtcdProcess() as process:
         store = make_store(process.endpoint, **ADA)
         await store.list("hers/")
-        await enable_auth(process.endpoint)
+        await enable_auth(process.endpoint, HERS)
         await store.list("hers/")
