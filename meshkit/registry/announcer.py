@@ -216,7 +216,7 @@ class Announcer:
 
     async def _put(self, lease: Lease, entries: Mapping[str, bytes]) -> None:
         asked_at, self._renewed_last = self._clock(), False
-        self.ledger.writing(entries)
+        self.ledger.doubt(entries)
         try:
             await self._store.put(entries, lease=lease.id)
         except (RegistryAuthError, ConfigError):
@@ -229,12 +229,16 @@ class Announcer:
     async def _look(self, lease: Lease, keys: tuple[str, ...]) -> None:
         asked_at, self._renewed_last = self._clock(), False
         try:
-            found = {entry.key: entry for entry in await self._store.read(keys)}
+            read = await self._store.read((*keys, *self.ledger.left))
+            found = {entry.key: entry for entry in read}
         except RegistryAuthError:
             self._seen = True  # we may write and not read, then: nobody looks after our keys
             return
         deleted = [key for key in keys if key not in found]
-        taken = [entry for entry in found.values() if self.ledger.differs(entry, lease.id)]
+        taken = [found[k] for k in keys if k in found and self.ledger.differs(found[k], lease.id)]
+        # We deleted it, and it stands: the registry went back to before. Nobody else would end it.
+        left = found.keys() - set(keys)
+        self.ledger.doubt(key for key in left if found[key].lease == lease.id)
         self.ledger.gone([*deleted, *(entry.key for entry in taken)])
         self._owner.lost(deleted, self._seen_at, deleted=True)
         for entry in taken:

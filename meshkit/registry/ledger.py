@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import final
+from typing import Final, final
 
 from meshkit.registry.store import KeyValue
 
 __all__ = ["Ledger"]
+
+_LEFT: Final = 16  # keys; a process may announce and leave for ever, a request has room for 128
 
 
 @final
@@ -21,6 +24,7 @@ class Ledger:
     def __init__(self) -> None:
         self.wanted: dict[str, bytes] = {}
         self._standing: dict[str, bytes | None] = {}  # None: perhaps, with any value
+        self._left: deque[str] = deque(maxlen=_LEFT)
 
     def want(self, entries: Mapping[str, bytes]) -> None:
         """From now on `entries` should stand."""
@@ -30,6 +34,11 @@ class Ledger:
         """From now on `keys` should not stand."""
         for key in keys:
             self.wanted.pop(key, None)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """What was deleted for certain while our lease lived on; a few, the newest last."""
+        return tuple(key for key in self._left if key not in self.wanted)
 
     def missing(self) -> dict[str, bytes]:
         """What has to be written."""
@@ -47,9 +56,9 @@ class Ledger:
         """Whether `entry`, as the store has it, is not what stands for certain under `lease`."""
         return entry.lease != lease or self._standing.get(entry.key) != entry.value
 
-    def writing(self, entries: Mapping[str, bytes]) -> None:
-        """The request is sent; until it is answered nobody knows."""
-        self._standing.update(dict.fromkeys(entries))
+    def doubt(self, keys: Iterable[str]) -> None:
+        """Nobody knows of `keys`: a request is sent and not answered, or they are back."""
+        self._standing.update(dict.fromkeys(keys))
 
     def written(self, entries: Mapping[str, bytes]) -> None:
         """The store has confirmed `entries`."""
@@ -59,7 +68,10 @@ class Ledger:
         """The store has confirmed that `keys` do not stand."""
         for key in keys:
             self._standing.pop(key, None)
+            if key not in self.wanted:
+                self._left.append(key)
 
     def clear(self) -> None:
         """Our lease ended, and everything with it."""
         self._standing.clear()
+        self._left.clear()

@@ -51,6 +51,23 @@ async def test_a_key_deleted_by_hand_is_written_again(bench: Bench):
     assert len(bench.events.of(EndpointKeyDeleted)) == 1
 
 
+async def test_a_key_that_we_deleted_and_that_is_back_is_deleted_again(bench: Bench):
+    await bench.registry.register([endpoint("a")])
+    leaving = await bench.registry.register([endpoint("b")])
+    backup = bench.store.inner.backup()
+    assert await leaving.withdraw()
+    assert set(await bench.store.keys()) == {key("a")}
+    bench.store.inner.restore(backup)
+    assert set(await bench.store.keys()) == {key("a"), key("b")}
+    await anyio.sleep(NOTICED)
+    assert set(await bench.store.keys()) == {key("a")}
+    # Of somebody else it is none of our business.
+    other = await bench.store.inner.grant(60.0)
+    bench.store.inner.overwrite(key("b"), value("b"), lease=other.lease)
+    await anyio.sleep(2 * NOTICED)
+    assert set(await bench.store.keys()) == {key("a"), key("b")}
+
+
 async def test_a_lease_revoked_from_outside_is_no_deletion_by_hand(bench: Bench):
     registration = await bench.registry.register([endpoint("a"), endpoint("a", "other")])
     first = bench.registry.status().lease.id
