@@ -22,7 +22,7 @@ from meshkit.client.options import ChannelOptions
 from meshkit.client.subchannel import Subchannel
 from meshkit.discovery import Resolution, Watch
 from meshkit.endpoint import Endpoint
-from meshkit.events import Emit, EndpointFailing, EndpointReady
+from meshkit.events import Emit, EndpointFailing, EndpointForeign, EndpointReady
 from meshkit.latest import Latest
 from meshkit.tasks import Job, Supervisor
 
@@ -82,7 +82,7 @@ class Dispatch:
     def _connect(self, endpoint: Endpoint) -> Subchannel:
         node = Subchannel(endpoint, self._connection)
         self._jobs[node] = self._supervisor.start(
-            f"connection {endpoint.address}", node.watch, self._note, keep=True
+            f"connection {endpoint.address}", node.watch, self._note, self._meet, keep=True
         )
         return node
 
@@ -114,6 +114,12 @@ class Dispatch:
             self._emit(EndpointFailing(node.endpoint))
         self._refresh()
 
+    def _meet(self, node: Subchannel, stranger: str) -> None:
+        """Somebody else answers at the address of a connection."""
+        if node in self._jobs:
+            self._cause = stranger
+            self._emit(EndpointForeign(node.endpoint, stranger))
+
     def _refresh(self) -> None:
         """Something changed that a waiting call or reader may have waited for."""
         self.state.set(self.connectivity())
@@ -125,13 +131,14 @@ class Dispatch:
     def last_resort(self, wait_for_ready: bool) -> Subchannel | None:
         """When every endpoint is failing: one of them, for a call that would rather fail than wait.
 
-        Core refuses it at once and says why, and the caller learns it.
+        Core refuses it at once and says why, and the caller learns it. Not one that is connected,
+        to somebody else or not known yet to whom: that would send it.
         """
         if wait_for_ready or not self._jobs:
             return None
         if any(node.readiness is not Readiness.FAILING for node in self._jobs):
             return None
-        return next(iter(self._jobs))
+        return next((node for node in self._jobs if not node.is_connected), None)
 
     def lost(self, node: Subchannel, details: str) -> None:
         """A call found that `node` has no connection: know it before core tells."""

@@ -8,7 +8,8 @@ from typing import final
 import grpc
 
 from meshkit.balancer import PickerFactory, Readiness
-from meshkit.client.subchannel import ConnectionOptions, Subchannel
+from meshkit.client.connection import ConnectionOptions
+from meshkit.client.subchannel import Subchannel
 from meshkit.endpoint import Endpoint
 
 __all__ = ["ChannelOptions", "ChannelStatus", "EndpointStatus"]

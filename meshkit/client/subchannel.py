@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 import anyio
@@ -12,10 +11,11 @@ import grpc
 import grpc.aio
 
 from meshkit.balancer import PendingCalls, Readiness
+from meshkit.client.connection import ConnectionOptions, fresh_number, untraced
 from meshkit.endpoint import Endpoint
-from meshkit.errors import ConfigError
+from meshkit.identity import stranger
 
-__all__ = ["ConnectionOptions", "Method", "Subchannel"]
+__all__ = ["Method", "Subchannel"]
 
 # What a call is told when core had no connection to give it to: it never left this process. Core
 # says it in words only, so `was_never_sent` asks for the connection's state as well.
@@ -25,86 +25,8 @@ _NEVER_SENT: Final = (
     "empty address list",
 )
 
-_SERVICE_CONFIG: Final = json.dumps(
-    {
-        # pick_first ignores health and goes idle when a connection is lost; round_robin over the
-        # one address watches health (gRFC A17) and connects again by itself.
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "healthCheckConfig": {"serviceName": ""},
-    }
-)
-
-_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    ("grpc.service_config", _SERVICE_CONFIG),
-    ("grpc.use_local_subchannel_pool", 1),  # a new subchannel must not inherit a hung connection
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    # Retries go to another endpoint, so they are ours. The rest is work of core's that one
-    # connection to one address does not need; it pays for our own. ("grpc.minimal_stack" would
-    # pay more, but it drops the limits on the size of messages.)
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_channelz", 0),
-    ("grpc.http2.bdp_probe", 0),
-)
-
-
-def _pings(seconds: float) -> tuple[tuple[str, Any], ...]:
-    return (
-        ("grpc.keepalive_time_ms", round(seconds * 1000)),
-        # keepalive_timeout alone does not fire when the peer hangs; the ping timeout does.
-        ("grpc.keepalive_timeout_ms", 3000),
-        ("grpc.http2.ping_timeout_ms", 3000),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.keepalive_permit_without_calls", 1),
-    )
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionOptions:
-    """How connections to endpoints are made; the words are grpc.aio's.
-
-    Attributes:
-        credentials: channel credentials; None for plaintext.
-        interceptors: client interceptors; each sees a call after its endpoint was picked.
-        compression: default compression of calls.
-        options: further channel options, stronger than meshkit's own.
-    """
-
-    credentials: grpc.ChannelCredentials | None = None
-    interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
-    compression: grpc.Compression | None = None
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def __post_init__(self) -> None:
-        # grpc.aio would tell each connection, in a task where nobody who could help hears it.
-        wrong = [i for i in self.interceptors if not isinstance(i, grpc.aio.ClientInterceptor)]
-        if wrong:
-            raise ConfigError(f"not an interceptor of grpc.aio: {wrong[0]!r}")
-        if not isinstance(self.credentials, grpc.ChannelCredentials | None):
-            raise ConfigError(f"not channel credentials: {type(self.credentials).__name__}")
-
-    def connect(self, endpoint: Endpoint) -> grpc.aio.Channel:
-        """A channel to `endpoint` alone."""
-        options = _OPTIONS + (_pings(endpoint.keepalive) if endpoint.keepalive else ())
-        # Looked up on the module at each call: OpenTelemetry replaces these two functions.
-        if self.credentials is None:
-            return grpc.aio.insecure_channel(
-                endpoint.address,
-                options=options + self.options,
-                compression=self.compression,
-                interceptors=list(self.interceptors),
-            )
-        # The certificate must name the service, not the machine it happens to run on.
-        authority = (("grpc.default_authority", endpoint.service),)
-        return grpc.aio.secure_channel(
-            endpoint.address,
-            self.credentials,
-            options=authority + options + self.options,
-            compression=self.compression,
-            interceptors=list(self.interceptors),
-        )
+_CHECK: Final = "/grpc.health.v1.Health/Check"
+_PATIENCE: Final = 1.0  # seconds for the answer to it
 
 
 @final
@@ -144,17 +66,28 @@ class Subchannel(PendingCalls):
 
     Attributes:
         endpoint: whom it connects to; a newer description replaces it while id and address stay.
-        readiness: what the connection and the endpoint's health service say.
+        readiness: what the connection and the endpoint's health service say, and whether it is
+            the endpoint at all that answers.
         multicallables: the function that starts a call of a method on this connection.
     """
 
-    __slots__ = ("_channel", "_idle", "endpoint", "multicallables", "readiness")
+    __slots__ = (
+        "_channel",
+        "_connection",
+        "_idle",
+        "_number",
+        "endpoint",
+        "multicallables",
+        "readiness",
+    )
 
     def __init__(self, endpoint: Endpoint, connection: ConnectionOptions) -> None:
         super().__init__()
         self.endpoint = endpoint
         self.readiness = Readiness.CONNECTING
-        self._channel = connection.connect(endpoint)
+        self._connection = connection
+        self._number = fresh_number()
+        self._channel = connection.connect(endpoint, self._number)
         self.multicallables: Mapping[Method, Callable[..., Any]] = _Multicallables(self._channel)
         self._idle: anyio.Event | None = None
 
@@ -172,22 +105,39 @@ class Subchannel(PendingCalls):
 
         A server may well pass on such words of its own upstream; but then our connection is up.
         """
-        return (
-            details.startswith(_NEVER_SENT)
-            and self._channel.get_state() is not grpc.ChannelConnectivity.READY
-        )
+        return details.startswith(_NEVER_SENT) and not self.is_connected
 
-    async def watch(self, changed: Callable[[Subchannel, Readiness], None]) -> None:
-        """Tell `changed` whenever the readiness is another one, until closed.
+    @property
+    def is_connected(self) -> bool:
+        """Whether a call would be sent now, whoever answers it."""
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    async def watch(
+        self,
+        changed: Callable[[Subchannel, Readiness], None],
+        met: Callable[[Subchannel, str], None],
+    ) -> None:
+        """Follow the connection until it is closed.
 
         TRANSIENT_FAILURE holds until READY (gRFC A62): a connection that is tried again and again
-        is failing, not connecting.
+        is failing, not connecting. So is one to somebody else, until it ends.
+
+        Args:
+            changed: told whenever the readiness is another one.
+            met: told who answers instead of the endpoint, once for each.
         """
         states = grpc.ChannelConnectivity
+        known = ""
         while (state := self._channel.get_state(try_to_connect=True)) is not states.SHUTDOWN:
             readiness = self.readiness
             if state is states.READY:
-                readiness = Readiness.READY
+                who = await self._stranger()
+                if not self.is_connected:  # lost meanwhile
+                    continue
+                if who and who != known:
+                    met(self, who)
+                known = who
+                readiness = Readiness.FAILING if who else Readiness.READY
             elif state is states.TRANSIENT_FAILURE:
                 readiness = Readiness.FAILING
             elif readiness is Readiness.READY:  # lost, and being made again
@@ -195,6 +145,29 @@ class Subchannel(PendingCalls):
             if readiness is not self.readiness:
                 changed(self, readiness)
             await self._channel.wait_for_state_change(state)
+
+    async def _stranger(self) -> str:
+        """Who answers instead of the endpoint, in words; "" if nobody is known to.
+
+        A server that cannot be asked, or does not say, is taken for the right one: it may be none
+        of ours. Costs one round trip for each connection.
+        """
+        if not self._connection.interceptors:
+            return await self._ask(self._channel)
+        # Those are for the user's calls.
+        bare = replace(self._connection, interceptors=())
+        async with bare.connect(self.endpoint, self._number) as channel:
+            return await self._ask(channel)
+
+    async def _ask(self, channel: grpc.aio.Channel) -> str:
+        check: Any = channel.unary_unary(_CHECK)
+        with untraced():
+            call = check(b"", timeout=_PATIENCE)  # bytes: an empty message is no byte at all
+            try:
+                await call.code()
+                return stranger(self.endpoint, await call.trailing_metadata())
+            finally:
+                call.cancel()
 
     async def close(self, grace: float | None) -> None:
         """Close when the last call has ended, or after `grace` seconds; None: no limit.

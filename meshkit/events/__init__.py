@@ -8,6 +8,7 @@ from meshkit.events.client import (
     ChannelClosed,
     ChannelOpened,
     EndpointFailing,
+    EndpointForeign,
     EndpointReady,
 )
 from meshkit.events.event import (
@@ -51,6 +52,7 @@ __all__ = [
     "ConfigResolved",
     "Emit",
     "EndpointFailing",
+    "EndpointForeign",
     "EndpointKeyDeleted",
     "EndpointReady",
     "EndpointRegistered",

@@ -13,6 +13,7 @@ __all__ = [
     "ChannelClosed",
     "ChannelOpened",
     "EndpointFailing",
+    "EndpointForeign",
     "EndpointReady",
 ]
 
@@ -43,6 +44,21 @@ class EndpointFailing(Event):
     def details(self) -> Mapping[str, Any]:
         """The fields for a log line."""
         return endpoint_details(self.endpoint)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointForeign(Event):
+    """Another server answers at an endpoint's address; a client leaves it until that ends."""
+
+    name: ClassVar[str] = "endpoint.foreign"
+    level: ClassVar[str] = "warning"
+    endpoint: Endpoint
+    stranger: str
+
+    def details(self) -> Mapping[str, Any]:
+        """The fields for a log line."""
+        return {**endpoint_details(self.endpoint), "stranger": self.stranger}
 
 
 @final

@@ -7,13 +7,15 @@ that they do not hold up the end of the server.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from meshkit.endpoint import Endpoint
+from meshkit.identity import introduce
 from meshkit.latest import Latest
 
 if TYPE_CHECKING:
@@ -36,9 +38,14 @@ class _Report:
 
 @final
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # has no types
-    """Tells clients which services of this server are well."""
+    """Tells clients which services of this server are well, and whom they have reached.
 
-    def __init__(self) -> None:
+    Args:
+        endpoints: what the server announces, now.
+    """
+
+    def __init__(self, endpoints: Callable[[], Iterable[Endpoint]] = tuple) -> None:
+        self._endpoints = endpoints
         self._report = Latest(_Report({"": _NOT_SERVING}))
 
     def add_to(self, server: HandlerTable) -> None:
@@ -70,7 +77,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # has no ty
     async def Check(  # noqa: N802 -- the protocol's name
         self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Any:
-        """Answer with the status of a service, NOT_FOUND if there is none of that name."""
+        """Answer with the status of a service, NOT_FOUND if there is none of that name.
+
+        The metadata at its end says which endpoints this server is.
+        """
+        context.set_trailing_metadata(introduce(self._endpoints()))
         status = self._report.value.statuses.get(request.service)
         if status is None:
             await context.abort(

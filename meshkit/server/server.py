@@ -69,7 +69,7 @@ class Server:
         self._allow_remote = allow_remote
 
         self._phase = Phase.NEW
-        self._health = Health()
+        self._health = Health(lambda: self.endpoints)
         self._calls = Calls()
         self._threads = HandlerThreads(thread_name_prefix="meshkit handler")
         self._signals = Signals(self._signalled)

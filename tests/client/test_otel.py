@@ -25,6 +25,7 @@ GrpcAioInstrumentorClient().instrument(tracer_provider=provider)
 from tests.client.fakes import *
 
 async def main():
+    # Each connection asks the server once who it is: that is no call of the user's.
     async with serving("a") as servers, open_channel(*servers) as (channel, _):
         for shape in SHAPES:
             await result(begin(channel, shape, b"x"))

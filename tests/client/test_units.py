@@ -148,7 +148,10 @@ async def test_the_watch_of_a_connection():
             node.readiness = readiness
             seen.append(readiness)
 
-        tasks.start_soon(node.watch, changed)
+        def met(_: Subchannel, stranger: str) -> None:
+            raise AssertionError(stranger)
+
+        tasks.start_soon(node.watch, changed, met)
         await until(lambda: seen == [Readiness.READY])
         assert repr(node) == f"<Subchannel {server.endpoint.address} ready, 0 pending>"
         await server.stop()

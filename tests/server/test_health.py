@@ -44,6 +44,16 @@ async def test_an_unknown_service_is_not_found_but_may_be_watched():
         watch.cancel()
 
 
+async def test_a_check_says_which_endpoints_answer():
+    services = {"ring": (ring := Ring()), "gong": ring}
+    async with a_server(services) as server, dial(server) as channel:
+        for service in ("", "ring"):
+            call = health_pb2_grpc.HealthStub(channel).Check(ask(service))
+            await call
+            said = [value for key, value in await call.trailing_metadata()]
+            assert said == [f"{e.service}/{e.id}" for e in server.endpoints]
+
+
 async def test_a_watch_sees_changes_then_the_drain_then_the_end():
     async with a_server(Ring()) as server, dial(server) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(ask("ring"))
@@ -91,8 +101,8 @@ async def test_a_watcher_that_does_not_read_holds_up_nobody():
 
 
 async def test_before_serving_the_server_is_not_well():
-    answer = await Health().Check(ask(), None)
-    assert answer.status == NOT_SERVING
+    answers = await Health().List(health_pb2.HealthListRequest(), None)
+    assert [answer.status for answer in answers.statuses.values()] == [NOT_SERVING]
 
 
 async def test_a_change_during_a_write_is_told_after_it():
