@@ -135,20 +135,23 @@ class Watcher:
         unheard = 0.0 if self._unheard_since is None else now - self._unheard_since
         self._adopt(self._view.relist(listing, now, unheard=unheard), asked_at)
         self._unheard_since = None
-        with anyio.move_on_after(self._time_to_follow()) as stream:
+        period = self._relist * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        until = self._clock() + period
+        with anyio.move_on_after(self._time_left(until)) as stream:
             async with self._store.watch(self.prefix, after=listing.revision) as batches:
                 self._recover()
                 async for batch in batches:
                     now = self._clock()
                     self._adopt(self._view.apply(batch, now), now)
+                    stream.deadline = anyio.current_time() + self._time_left(until)
         if not stream.cancelled_caught:
             raise RegistryUnavailable("the watch ended by itself")
 
-    def _time_to_follow(self) -> float:
-        """Seconds until the next list: its regular time, or when a held endpoint may go."""
-        period = self._relist * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+    def _time_left(self, until: float) -> float:
+        """Seconds until the next list: at its regular time, or when a held endpoint may go."""
         expiry = self._view.next_expiry
-        return period if expiry is None else min(period, expiry - self._clock() + _SLACK)
+        due = until if expiry is None else min(until, expiry + _SLACK)
+        return due - self._clock()
 
     def _recover(self) -> None:
         self._outage.end(self)

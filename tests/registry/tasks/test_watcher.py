@@ -247,6 +247,17 @@ async def test_what_a_relist_lacks_is_held_and_goes_in_time(bench: Bench):
         assert len(bench.store.times("list")) < 10
 
 
+async def test_what_a_deletion_did_not_end_at_once_goes_in_time_without_any_news(bench: Bench):
+    await bench.write("a")
+    with bench.registry.watch("hello") as watch:
+        await anyio.sleep(1)
+        await bench.erase("a")
+        await anyio.sleep(HOLD - 0.1)
+        assert names(watch) == ["a"], "the last one is held"
+        await anyio.sleep(0.3)
+        assert names(watch) == []
+
+
 async def test_a_wiped_registry_does_not_empty_the_set(bench: Bench):
     await bench.write("a", "b")
     with bench.registry.watch("hello") as watch:
