@@ -30,20 +30,22 @@ class Channels:
         self._make = make
         self._shared: dict[tuple[str, ChannelOptions], _Shared] = {}
 
-    async def keep(self, service: str, options: ChannelOptions) -> Channel:
-        """The channel to `service`, warmed up; held until `aclose`."""
+    async def keep(self, service: str, options: ChannelOptions, warm_up: float) -> Channel:
+        """The channel to `service`, held until `aclose`; warms up for `warm_up` seconds at most."""
         shared = self._share(service, options)
         shared.holders += 1
-        await shared.channel.warm_up()
+        await shared.channel.warm_up(warm_up)
         return shared.channel
 
     @asynccontextmanager
-    async def borrow(self, service: str, options: ChannelOptions) -> AsyncIterator[Channel]:
-        """The channel to `service`, warmed up; held for the length of the block."""
+    async def borrow(
+        self, service: str, options: ChannelOptions, warm_up: float
+    ) -> AsyncIterator[Channel]:
+        """The same, held for the length of the block."""
         shared = self._share(service, options)
         shared.holders += 1
         try:
-            await shared.channel.warm_up()
+            await shared.channel.warm_up(warm_up)
             yield shared.channel
         finally:
             shared.holders -= 1

@@ -148,11 +148,10 @@ class Mesh:
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.
             options: gRPC channel arguments, stronger than meshkit's.
-            warm_up: seconds.
+            warm_up: seconds; each use has its own, also of a channel that is shared.
         """
         wanted = ChannelOptions(
             policy=policy,
-            warm_up=warm_up,
             connection=ConnectionOptions(
                 credentials=credentials,
                 interceptors=tuple(interceptors),
@@ -162,11 +161,12 @@ class Mesh:
         )
 
         async def keep() -> Channel:
-            return await (await self._lifetime.open()).channels.keep(service, wanted)
+            return await (await self._lifetime.open()).channels.keep(service, wanted, warm_up)
 
         @asynccontextmanager
         async def borrow() -> AsyncIterator[Channel]:
-            async with (await self._lifetime.open()).channels.borrow(service, wanted) as channel:
+            channels = (await self._lifetime.open()).channels
+            async with channels.borrow(service, wanted, warm_up) as channel:
                 yield channel
 
         return Opening(keep, borrow)
@@ -250,6 +250,7 @@ class Mesh:
         weight: int = DEFAULT_WEIGHT,
         zone: str = "",
         version: str = "",
+        keepalive: float = 0.0,
         metadata: Mapping[str, str] | None = None,
         require_registration: bool = True,
         register_timeout: float = REGISTER_TIMEOUT,
@@ -265,13 +266,16 @@ class Mesh:
             weight: 0 takes no calls; other weights are announced, for pickers that look at them.
             zone: where it runs.
             version: of the program.
+            keepalive: seconds between the pings that your server allows, 1 or more; with 0 nobody
+                pings it, and one that hangs is not noticed.
             metadata: free labels.
             require_registration: whether entering fails while the registry cannot be reached; if
                 not, it is announced when the registry comes.
             register_timeout: seconds that entering waits for the registry.
 
         Raises:
-            ConfigError: the address could not be dialled by those who find it.
+            ConfigError: the address could not be dialled by those who find it, or another argument
+                cannot be used.
             RegistryAuthError: the registry refuses us.
             RegistryUnavailable: the registry cannot be reached, and is required.
         """
@@ -282,6 +286,7 @@ class Mesh:
             weight=weight,
             zone=zone,
             version=version,
+            keepalive=keepalive,
             metadata=metadata or {},
         )
         running = await self._lifetime.open()

@@ -189,6 +189,8 @@ class Running:
     ) -> AsyncIterator[Registration]:
         """Announce `endpoint` for the length of the block."""
         self._check_not_closing()
+        if endpoint.keepalive and not endpoint.keepalive >= 1:
+            raise ConfigError(f"keepalive must be 0, or 1 or more, got {endpoint.keepalive}")
         place = await find_place(
             self.registry.peer,
             advertise=endpoint.address,

@@ -47,7 +47,6 @@ class Channel(MethodFactory):
         super().__init__(Dispatch(service, supervisor, options, emit))
         self.service = service
         self._resolver = resolver
-        self._warm_up = options.warm_up
         self._emit = emit
         self._following = supervisor.start(f"channel {service}", self._follow, keep=True)
         emit(ChannelOpened(service))
@@ -120,9 +119,12 @@ class Channel(MethodFactory):
         if self.is_closed:
             _refuse()
 
-    async def warm_up(self) -> None:
-        """Return when each first endpoint is connected or failing, or the warm-up time is over."""
-        with anyio.move_on_after(self._warm_up):
+    async def warm_up(self, seconds: float) -> None:
+        """Return when each first endpoint is connected or failing, or `seconds` are over.
+
+        So the first calls do not all run to whoever was connected first.
+        """
+        with anyio.move_on_after(seconds):
             while not self._dispatch.is_settled:
                 await self._dispatch.state.changed()
 

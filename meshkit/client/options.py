@@ -24,13 +24,10 @@ class ChannelOptions:
         policy: `"p2c"` (two random choices, fewer pending calls), `"round_robin"`, or a function
             from a `random.Random` to a picker.
         connection: credentials, interceptors, compression and options of the connections.
-        warm_up: how long, in seconds, opening waits for the first endpoints to be connected, so
-            that the first calls do not all run to whoever was connected first.
     """
 
     policy: str | PickerFactory = "p2c"
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
-    warm_up: float = 1.0
 
 
 @final

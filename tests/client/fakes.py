@@ -85,7 +85,7 @@ async def open_channel(
     try:
         if servers:
             resolver.say(*servers)
-            await channel.warm_up()
+            await channel.warm_up(1.0)
         yield channel, resolver
     finally:
         await channel.close()

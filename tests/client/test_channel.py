@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -129,6 +130,15 @@ async def test_keepalive_of_the_endpoint_is_accepted():
         endpoint = Endpoint(service="echo", id="a", address=server.endpoint.address, keepalive=5.0)
         async with open_channel(endpoint) as (channel, _):
             assert await result(begin(channel, "unary_unary", b"x")) == [b"x@a"]
+
+
+async def test_a_server_that_hangs_is_noticed_if_it_lets_itself_be_pinged():
+    async with serving("a") as (server,), Proxy(server) as proxy:
+        endpoint = replace(proxy.endpoint, keepalive=1.0)
+        async with open_channel(endpoint) as (channel, _):
+            assert await result(begin(channel, "unary_unary", b"x")) == [b"x@a"]
+            proxy.freeze()
+            await until(lambda: channel.counts().ready == 0)
 
 
 @pytest.mark.parametrize(
@@ -399,6 +409,6 @@ async def test_a_closing_that_is_cancelled_still_closes():
 
 
 async def test_warm_up_waits_no_longer_than_told():
-    async with open_channel(options=ChannelOptions(warm_up=0.01)) as (channel, _):
-        await channel.warm_up()
+    async with open_channel() as (channel, _):
+        await channel.warm_up(0.01)
         assert isinstance(channel, Channel)

@@ -159,7 +159,7 @@ async def test_registry_trouble_later_stops_nobody():
 async def test_nobody_has_registered():
     async with serving("a") as servers, open_channel() as (channel, resolver):
         resolver.say()
-        await channel.warm_up()
+        await channel.warm_up(1.0)
         error = await error_of(begin(channel, "unary_unary", b"x", timeout=10))
         assert error.code() is Status.UNAVAILABLE
         assert error.details() == (

@@ -65,6 +65,15 @@ async def test_other_services_and_other_options_have_channels_of_their_own(mesh)
     assert len(mesh.status().channels) == 7
 
 
+async def test_each_use_of_a_shared_channel_warms_up_as_long_as_it_says(mesh):
+    began = anyio.current_time()
+    first = await mesh.channel("s", warm_up=0)
+    async with mesh.channel("s", warm_up=0.05) as borrowed:  # nobody is there to wait for
+        assert borrowed is first
+    assert await mesh.channel("s", warm_up=0.05) is first
+    assert 0.0 <= anyio.current_time() - began < 1.0
+
+
 async def test_a_channel_that_its_user_closed_is_replaced_and_forgotten(mesh):
     async with mesh.channel("s", warm_up=0) as first:
         await first.close()

@@ -222,3 +222,13 @@ async def test_the_address_of_the_mesh_is_announced_unless_a_server_has_its_own(
             assert server.address == f"10.0.0.5:{server.port}"
         async with mesh.serve("s", Greeter(), advertise="10.0.0.6:7", quiet=AT_ONCE) as server:
             assert server.address == "10.0.0.6:7"
+
+
+async def test_how_often_clients_may_ping_a_server_of_ones_own(mesh):
+    async with mesh.register("s", "127.0.0.1:1", keepalive=2.5), mesh.register("s", "127.0.0.1:2"):
+        found = {e.address: e.keepalive for e in await mesh.endpoints("s")}
+        assert found == {"127.0.0.1:1": 2.5, "127.0.0.1:2": 0.0}
+    for wrong in (0.5, -1.0, float("nan")):
+        with pytest.raises(ConfigError, match="keepalive must be 0, or 1 or more"):
+            async with mesh.register("s", "127.0.0.1:1", keepalive=wrong):
+                pass
