@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import final
 
 from meshkit.config import Settings
 from meshkit.errors import MeshClosedError
 from meshkit.events import ConfigResolved, Emit
 from meshkit.running import Running, refuse_after_fork
+from meshkit.server import Server, ServerOptions
 
 __all__ = ["Lifetime"]
 
@@ -45,6 +48,15 @@ class Lifetime:
             raise MeshClosedError("this Mesh is being closed")
         await running.open()
         return running
+
+    @asynccontextmanager
+    async def serve(
+        self, services: Mapping[str, object], options: ServerOptions
+    ) -> AsyncIterator[Server]:
+        """Serve for the length of the block, in what is open."""
+        running = await self.open()
+        async with running.serve(services, options) as server:
+            yield server
 
     def _make(self) -> Running:
         settings = self._settings

@@ -230,15 +230,7 @@ class Mesh:
             RegistryUnavailable: (on entering) the registry cannot be reached, and is required.
         """
         by_name = {services: servicer} if isinstance(services, str) else dict(services)
-        return self._serve(by_name, ServerOptions(**keywords))
-
-    @asynccontextmanager
-    async def _serve(
-        self, services: Mapping[str, object], options: ServerOptions
-    ) -> AsyncIterator[Server]:
-        running = await self._lifetime.open()
-        async with running.serve(services, options) as server:
-            yield server
+        return self._lifetime.serve(by_name, ServerOptions(**keywords))
 
     @asynccontextmanager
     async def register(

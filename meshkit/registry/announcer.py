@@ -8,7 +8,8 @@ No answer is not a lost lease: a store that restarts gives every lease its full 
 lease is renewed until the store itself says that it is gone.
 
 A lease that lives does not prove that its keys stand, so after each renewal they are read: one
-request for all of them, where a watch would be a stream, and one more on the server, for each.
+request for all of them, where a watch would be one more in the server for each. The answer may be a
+moment old, and what it tells of stood for a third of the lease's time: that makes no difference.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class Registrar:
                 ):
                     await self._announcer.turn.changed()
             if required and registration.state is RegistrationState.PENDING:
-                raise self._late(registration, timeout)
+                raise _late(registration, self._store.name, timeout, self._announcer.trouble)
         except BaseException:  # nobody will hold it, so nobody could withdraw it
             self._drop([registration])
             raise
@@ -152,14 +152,6 @@ class Registrar:
             trouble = self._announcer.trouble
             self._emit(RegistrationPending(self._store.name, registration.services, trouble))
         return registration
-
-    def _late(self, registration: Registration, timeout: float) -> RegistryUnavailable:
-        return RegistryUnavailable(
-            f"{', '.join(registration.services)} could not be registered at {self._store.name} "
-            f"within {timeout:g} s: {self._announcer.trouble}. Next: check that the registry runs "
-            "and can be reached from here, or serve without it until it comes: "
-            "require_registration=False"
-        )
 
     async def withdraw(self, registrations: Sequence[Registration]) -> bool:
         """Leave the registry with `registrations`; True if it confirmed within the bound."""
@@ -201,15 +193,15 @@ class Registrar:
     def written(self, entries: Mapping[str, bytes], lease: Lease) -> None:
         """Tell that endpoints stand, for the first time or again."""
         name, now = self._store.name, self._clock()
-        for registration in self.registrations:
-            written = [e for key, e in registration.by_key.items() if key in entries]
-            if registration.leaving or not written:
+        for registration in (r for r in self.registrations if not r.leaving):
+            written = {key: e for key, e in registration.by_key.items() if key in entries}
+            if not written:
                 continue
-            for key in self._deleted & registration.by_key.keys() & entries.keys():
-                self._emit(EndpointKeyDeleted(registration.by_key[key], name))
-            outage = 0.0 if registration.missing_since is None else now - registration.missing_since
-            for endpoint in written:
-                again = registration.announced
+            for key in self._deleted & written.keys():
+                self._emit(EndpointKeyDeleted(written[key], name))
+            again, since = registration.announced, registration.missing_since
+            outage = 0.0 if since is None else now - since
+            for endpoint in written.values():
                 self._emit(EndpointRegistered(endpoint, name, lease.id, again, outage))
             registration.announced, registration.missing_since = True, None
         self._deleted -= entries.keys()
@@ -238,8 +230,8 @@ class Registrar:
                 self._emit(EndpointTakenOver(endpoint, self._store.name, by, entry.lease))
             if registration.missing_since is None:
                 registration.missing_since = since
-            theirs = entry.lease not in {0, self.lease.id if self.lease else 0}
-            if theirs and not registration.leaving:
+            ours = {0, self.lease.id if self.lease else 0}
+            if entry.lease not in ours and not registration.leaving:
                 self._ledger.unwant(registration.entries)
                 new = fresh_id()
                 registration.change([replace(e, id=new) for e in registration.endpoints])
@@ -284,3 +276,13 @@ class Registrar:
             self._ledger.unwant(registration.entries)
         self._announcer.turn.set(None)
         return dropped
+
+
+def _late(
+    registration: Registration, registry: str, timeout: float, trouble: str
+) -> RegistryUnavailable:
+    return RegistryUnavailable(
+        f"{', '.join(registration.services)} could not be registered at {registry} within "
+        f"{timeout:g} s: {trouble}. Next: check that the registry runs and can be reached from "
+        "here, or serve without it until it comes: require_registration=False"
+    )

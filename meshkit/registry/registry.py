@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 import anyio
 
@@ -83,9 +83,8 @@ class Registry:
         self._clock = clock
         self._outage = Outage(store.name, emit, clock)
         self._watches: dict[str, _Shared] = {}
-        self._registrar_job: Job | None = None
+        self._jobs: dict[str, Job] = {}
         self._keeper = cache and Keeper(cache, partial(layout.encode, namespace), emit)
-        self._keeper_job: Job | None = None
         self._closed = False
         self._registrar = Registrar(
             store,
@@ -148,10 +147,8 @@ class Registry:
             RegistryUnavailable: they do not stand in time, and are required to.
             MeshClosedError: the registry was closed.
         """
-        if self._registrar_job is None and not self._closed:
-            self._registrar_job = self._supervisor.start(
-                "registrar", self._registrar.run, keep=True
-            )
+        if not self._closed:
+            self._run("registrar", self._registrar.run)
         return await self._registrar.register(endpoints, timeout=timeout, required=required)
 
     async def endpoints(self, service: str) -> EndpointSet:
@@ -198,8 +195,8 @@ class Registry:
         self._closed = True
         await self._registrar.close()
         jobs = [self._stop_watcher(shared) for shared in self._watches.values()]
+        jobs += self._jobs.values()
         self._watches.clear()
-        jobs += [job for job in (self._registrar_job, self._keeper_job) if job is not None]
         with anyio.move_on_after(_END_TIMEOUT, shield=True):
             for job in jobs:
                 job.cancel()
@@ -213,8 +210,8 @@ class Registry:
     def _start_watcher(self, service: str) -> _Shared:
         if self._closed:
             raise MeshClosedError("the registry is closed")
-        if self._keeper is not None and self._keeper_job is None:
-            self._keeper_job = self._supervisor.start("cache", self._keeper.run, keep=True)
+        if self._keeper is not None:
+            self._run("cache", self._keeper.run)
         watcher = Watcher(
             self._store,
             self._layout,
@@ -229,6 +226,11 @@ class Registry:
             keeper=self._keeper,
         )
         return _Shared(watcher, self._supervisor.start(f"watch {service}", watcher.run, keep=True))
+
+    def _run(self, name: str, loop: Callable[[], Awaitable[NoReturn]]) -> None:
+        """Start a task, unless it was."""
+        if name not in self._jobs:
+            self._jobs[name] = self._supervisor.start(name, loop, keep=True)
 
     def _stop_watcher(self, shared: _Shared) -> Job:
         shared.job.cancel()

@@ -127,6 +127,25 @@ async def test_none_ready_with_and_without_a_cause():
     )
 
 
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        (119.94, "119.9 s"),
+        (120.0, "2.0 min"),
+        (7199.0, "120.0 min"),
+        (11520.0, "3.2 h"),
+        (691200.0, "8.0 days"),
+    ],
+)
+async def test_how_old_the_news_is(monkeypatch: pytest.MonkeyPatch, age: float, said: str):
+    endpoints = EndpointSet.of("echo", [Endpoint(service="echo", id="a", address="h:1")])
+    watch = FakeWatch("echo")
+    monkeypatch.setattr(watch, "age", lambda: age)
+    assert f"(registry fake://, synced {said} ago; 1 known" in words(Resolution(endpoints), watch)
+    cached = Resolution(endpoints, "down", from_cache=True)
+    assert f"(registry fake://, from cache, {said} old; 1 known" in words(cached, watch)
+
+
 async def test_an_error_of_our_own_is_complete():
     error = rpc_error(grpc.StatusCode.UNAVAILABLE, "why")
     assert isinstance(error, grpc.aio.AioRpcError)
