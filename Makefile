@@ -14,7 +14,7 @@ PROTOS_VENV = .venv-protos
 CURRENT_VENV = .venv-protos-current
 
 .DEFAULT_GOAL := help
-.PHONY: help test check demo bench protos clean
+.PHONY: help test check demo bench faults protos clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: $(INSTALLED) ## servers come, go and die; no call is lost
 
 bench: $(INSTALLED) ## measure what a call through the mesh costs
 	$(BIN)/python -m benchmarks
+
+faults: $(INSTALLED) ## hurt servers and etcd in every way we know; a line for each
+	$(BIN)/python -m tests.faults $(or $(ARGS),all)
 
 # The last block says which file goes where; tests/protos checks that nobody forgot to run it.
 protos: ## generate the Python code of protos/

@@ -7,22 +7,36 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
+from tests.faults.cluster_faults import OF_CLUSTER
+from tests.faults.endings import ALONE, ENDINGS, ending
 from tests.faults.fleet import Size
-from tests.faults.outages import etcd_restart, etcd_stop, etcd_wipe
+from tests.faults.outages import Fault, outage
 from tests.faults.outcome import Outcome
+from tests.faults.registry_faults import GUARDED, LATE, OF_DATA, OF_ETCD, OF_THE_WAY
 from tests.faults.scenarios import hung, kill, rolling, streams_cut
 
-SCENARIOS: Final[Mapping[str, tuple[Callable[[Size], Outcome], Size]]] = {
+Scenario: TypeAlias = tuple[Callable[[Size], Outcome], Size]
+
+
+def _of(fault: Fault, size: Size) -> Scenario:
+    return partial(outage, fault.name, [fault]), size
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
     "rolling": (rolling, Size(seconds=3)),
     "rolling-far": (rolling, Size(seconds=3, distance=0.05)),
     "kill": (kill, Size()),
-    "etcd-stop": (etcd_stop, Size(seconds=60)),
-    "etcd-restart": (etcd_restart, Size()),
-    "etcd-wipe": (etcd_wipe, Size()),
     "hung": (hung, Size(ttl=15, seconds=12)),
     "streams-cut": (streams_cut, Size(servers=3, streams=6, stream_seconds=8, grace=2)),
+    **{
+        fault.name: _of(fault, Size())
+        for fault in (*OF_ETCD, *OF_DATA, *OF_THE_WAY, *OF_CLUSTER, GUARDED)
+    },
+    LATE.name: _of(LATE, Size(deadline=30)),  # calls wait for etcd
+    **{name: (partial(ending, name), ALONE) for name in ENDINGS},
 }
 
 

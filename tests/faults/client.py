@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -34,6 +35,7 @@ class Load:
         self._given = given
         self._running: set[asyncio.Task[None]] = set()
         self._begun = 0
+        self._ids = itertools.count()
         self.over = asyncio.Event()
 
     async def run(self) -> None:
@@ -59,24 +61,40 @@ class Load:
         task.add_done_callback(self._running.discard)
 
     async def _fast(self) -> None:
-        request = EchoRequest(message="hello", delay=FAST)
-        await self._record("fast", self._stub.Unary(request, timeout=self._given.deadline))
+        await self._unary("fast", FAST)
 
     async def _slow(self) -> None:
-        request = EchoRequest(message="hello", delay=SLOW)
-        await self._record("slow", self._stub.Unary(request, timeout=SLOW + self._given.deadline))
+        await self._unary("slow", SLOW)
+
+    async def _unary(self, kind: str, seconds: float) -> None:
+        request = EchoRequest(message=self._next_id(), delay=seconds)
+        call = self._stub.Unary(
+            request, timeout=seconds + self._given.deadline, wait_for_ready=self._given.patient
+        )
+        await self._record(kind, request, call)
 
     async def _stream(self) -> None:
         seconds = self._given.stream_seconds
-        request = EchoRequest(message="hello", delay=TICK, count=round(seconds / TICK))
         while not self.over.is_set():
             self._begun += 1
-            call = self._stub.ServerStream(request, timeout=2 * seconds + self._given.deadline)
-            await self._record("stream", call, _all_of(call, request.count))
+            request = EchoRequest(message=self._next_id(), delay=TICK, count=round(seconds / TICK))
+            call = self._stub.ServerStream(
+                request,
+                timeout=2 * seconds + self._given.deadline,
+                wait_for_ready=self._given.patient,
+            )
+            await self._record("stream", request, call, _all_of(call, request.count))
             await asyncio.sleep(TICK)  # calls that are refused at once are no load
 
+    def _next_id(self) -> str:
+        return f"{self._given.name}-{next(self._ids)}"
+
     async def _record(
-        self, kind: str, call: MeshCall, answer: Awaitable[object] | None = None
+        self,
+        kind: str,
+        request: EchoRequest,
+        call: MeshCall,
+        answer: Awaitable[object] | None = None,
     ) -> None:
         start, code, details = time.monotonic(), OK, ""
         try:
@@ -85,10 +103,16 @@ class Load:
             code, details = error.code().name, error.details() or ""
         except BaseException as error:  # whatever else a caller might get is a failure, too
             code, details = type(error).__name__, str(error)
-        to = name_of(call.node.endpoint) if call.node is not None else ""
-        end = time.monotonic()
         self._journal.record(
-            Call(kind=kind, start=start, end=end, code=code, details=details, to=to)
+            Call(
+                id=request.message,
+                kind=kind,
+                start=start,
+                end=time.monotonic(),
+                code=code,
+                details=details,
+                to=name_of(call.node.endpoint) if call.node is not None else "",
+            )
         )
 
 
@@ -112,6 +136,7 @@ if __name__ == "__main__":
     flags.add_argument("--streams", type=int, default=2, help="streams at a time")
     flags.add_argument("--stream-seconds", type=float, default=3.0)
     flags.add_argument("--deadline", type=float, default=5.0, help="of calls, beyond their work")
+    flags.add_argument("--patient", action="store_true", help="calls wait for servers")
     given = flags.parse_args()
     end_with_parent()
     with Journal(Path(given.journal)) as journal:

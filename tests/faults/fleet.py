@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import signal
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,13 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from meshkit.testing.etcd import EtcdProcess
-from tests.faults.journal import Call
+from tests.faults.journal import Call, Happening
 from tests.faults.program import Program, wait_until
+from tests.faults.registry import SERVICE, Registry, Setup
 
 __all__ = ["Fleet", "Size"]
 
-_SERVICE: Final = "echo"
 _SETTLE: Final = 20.0  # seconds
 
 
@@ -57,27 +53,27 @@ class Size:
 class Fleet:
     """The processes of one scenario, running for the length of a block."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, setup: Setup | None = None) -> None:
         self.size = size
-        self.etcd = EtcdProcess()
+        self.registry = Registry(setup or Setup())
         self.servers: list[Program] = []
         self.clients: list[Program] = []
         self.programs: list[Program] = []  # all that ever ran
         self._stack = ExitStack()
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def __enter__(self) -> Self:
         with self._stack:
             folder = tempfile.TemporaryDirectory(prefix="meshkit-faults-")
-            self._folder = Path(self._stack.enter_context(folder))
-            self._stack.enter_context(self.etcd)
+            self.folder = Path(self._stack.enter_context(folder))
+            self._stack.enter_context(self.registry)
             self.servers = [self.start_server(f"s{i}") for i in range(self.size.servers)]
             for server in self.servers:
                 server.wait_ready()
             self.clients = [self._start_client(f"c{i}") for i in range(self.size.clients)]
             for client in self.clients:
                 client.wait_ready()
-            wait_until("all clients know all servers", self.is_settled, _SETTLE)
+            if not self.registry.setup.late:
+                wait_until("all clients know all servers", self.is_settled, _SETTLE)
             self._stack = self._stack.pop_all()
         return self
 
@@ -97,6 +93,7 @@ class Fleet:
         return self._start(
             *(name, "server", "--port", port),
             *("--grace", f"{size.grace}", "--distance", f"{size.distance}"),
+            *(("--unregistered",) if self.registry.setup.late else ()),
         )
 
     def replace(self, old: Program, port: str) -> Program:
@@ -111,11 +108,12 @@ class Fleet:
             *(name, "client"),
             *("--rate", f"{size.rate}", "--deadline", f"{size.deadline}"),
             *("--streams", f"{size.streams}", "--stream-seconds", f"{size.stream_seconds}"),
+            *(("--patient",) if self.registry.setup.late else ()),
         )
 
     def _start(self, name: str, module: str, *flags: str) -> Program:
-        flags += ("--registry", self.etcd.url, "--ttl", f"{self.size.ttl}", "--service", _SERVICE)
-        program = Program(name, module, self._folder, *flags)
+        flags += ("--registry", self.registry.url, "--ttl", f"{self.size.ttl}")
+        program = Program(name, module, self.folder, "--service", SERVICE, *flags)
         self._stack.callback(program.stop)
         self.programs.append(program)
         return program
@@ -146,26 +144,32 @@ class Fleet:
                 program.send(signal.SIGCONT)
 
     def names(self) -> set[str]:
-        """The servers that should be known."""
+        """The servers that there should be."""
         return {server.name for server in self.servers}
 
     def is_settled(self) -> bool:
         """Whether each client knows exactly the servers that there are."""
-        return all(known(client) == self.names() for client in self.clients)
+        return all(known(client) == sorted(self.names()) for client in self.clients)
 
-    def registered(self) -> set[str]:
-        """The servers in the registry, as etcd itself answers over HTTP now."""
-        start = f"meshkit/default/{_SERVICE}/".encode()
-        end = start[:-1] + b"0"  # the byte after "/"
-        body = {
-            "key": base64.b64encode(start).decode(),
-            "range_end": base64.b64encode(end).decode(),
-        }
-        url = f"http://{self.etcd.endpoint}/v3/kv/range"
-        with self._opener.open(url, json.dumps(body).encode(), timeout=2) as answer:
-            entries = json.load(answer).get("kvs", [])
-        values = [json.loads(base64.b64decode(entry["value"])) for entry in entries]
-        return {value["Metadata"]["labels"]["name"] for value in values}
+    def is_registered(self) -> bool:
+        """Whether etcd answers, and holds all servers."""
+        try:
+            return self.names() <= set(self.registry.names())
+        except OSError:
+            return False
+
+    def agrees(self) -> bool:
+        """Whether each client knows exactly what etcd holds, as it answers now."""
+        try:
+            announced = self.registry.names()
+        except OSError:
+            return False
+        return all(known(client) == announced for client in self.clients)
+
+    def changes(self, since: float) -> list[Happening]:
+        """All changes of what the clients know, from a time on."""
+        changes = [c for client in self.clients for c in client.happenings("endpoints.changed")]
+        return [change for change in changes if change.at >= since]
 
     def calls(self) -> list[Call]:
         """All calls of all clients, in the order in which they began."""
@@ -173,10 +177,12 @@ class Fleet:
         return sorted(calls, key=lambda call: call.start)
 
 
-def known(client: Program) -> set[str]:
-    """The servers that a client knows now."""
-    names: set[str] = set()
+def known(client: Program) -> list[str]:
+    """What a client knows now: the names, with repetitions, sorted."""
+    endpoints: dict[str, str] = {}
     for change in client.happenings("endpoints.changed"):
-        names -= set(change.fields["delta"]["removed"])
-        names |= set(change.fields["delta"]["added"])
-    return names
+        delta = change.fields["delta"]
+        endpoints |= delta["added"] | delta["changed"]
+        for gone in delta["removed"]:
+            endpoints.pop(gone)
+    return sorted(name for name in endpoints.values() if name)

@@ -1,7 +1,8 @@
 """What a process of a scenario writes down, and how it is read afterwards.
 
-Two files of JSON lines for each process: its events, and its calls. Each line is written at once,
-so that a killed process loses none. All times are of the machine's one monotonic clock.
+Three files of JSON lines for each process: its events, the calls it made, and the ids of those it
+ran. Each line is written at once, so that a killed process loses none. All times are of the
+machine's one monotonic clock.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Final, Self
 from meshkit.endpoint import Delta, Endpoint
 from meshkit.events import Event
 
-__all__ = ["OK", "Call", "Happening", "Journal", "read_calls", "read_happenings"]
+__all__ = ["OK", "Call", "Happening", "Journal", "read_calls", "read_happenings", "read_runs"]
 
 OK: Final = "OK"
 
@@ -27,6 +28,7 @@ OK: Final = "OK"
 class Call:
     """One call of a client. `to`: the server it was sent to last, "" for none."""
 
+    id: str
     kind: str
     start: float
     end: float
@@ -45,11 +47,12 @@ class Happening:
 
 
 class Journal:
-    """The two files of a process, for writing; a hook of its mesh."""
+    """The files of a process, for writing; a hook of its mesh."""
 
     def __init__(self, stem: Path) -> None:
         self._happenings = _events(stem).open("a", buffering=1)
         self._calls = _calls(stem).open("a", buffering=1)
+        self._runs = _runs(stem).open("a", buffering=1)
 
     def __call__(self, event: Event) -> None:
         self.note(event.name, **{f.name: getattr(event, f.name) for f in fields(event)})
@@ -63,6 +66,10 @@ class Journal:
         """Write down how a call went."""
         self._calls.write(json.dumps(dataclasses.asdict(call)) + "\n")
 
+    def ran(self, call: str) -> None:
+        """Write down that a call has reached its handler."""
+        self._runs.write(json.dumps(call) + "\n")
+
     def __enter__(self) -> Self:
         return self
 
@@ -74,18 +81,20 @@ class Journal:
     ) -> None:
         self._happenings.close()
         self._calls.close()
+        self._runs.close()
 
 
 def name_of(endpoint: Endpoint) -> str:
-    """What the scenario calls the server of an endpoint."""
-    return endpoint.metadata["name"]
+    """What the scenario calls the server of an endpoint; "" for one that it does not know."""
+    return endpoint.metadata.get("name", "")
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Endpoint):
         return name_of(value)
     if isinstance(value, Delta):
-        return {"added": value.added, "removed": value.removed}
+        kinds = {"added": value.added, "changed": value.changed, "removed": value.removed}
+        return {kind: {e.id: name_of(e) for e in endpoints} for kind, endpoints in kinds.items()}
     return str(value)
 
 
@@ -97,7 +106,11 @@ def _calls(stem: Path) -> Path:
     return stem.with_suffix(".calls")
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _runs(stem: Path) -> Path:
+    return stem.with_suffix(".runs")
+
+
+def _lines(path: Path) -> Iterator[Any]:
     """All complete lines; the process may be writing the last one."""
     if path.exists():
         for line in path.read_text().splitlines(keepends=True):
@@ -113,3 +126,8 @@ def read_happenings(stem: Path) -> list[Happening]:
 def read_calls(stem: Path) -> list[Call]:
     """The calls of a process that have ended so far."""
     return [Call(**line) for line in _lines(_calls(stem))]
+
+
+def read_runs(stem: Path) -> list[str]:
+    """The ids of the calls that a process has run so far, in that order."""
+    return list(_lines(_runs(stem)))

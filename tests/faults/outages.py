@@ -1,91 +1,103 @@
-"""What is done to etcd, and what must come of it: nothing that a caller could see."""
+"""What a fault of the registry must come to, whichever it is: nothing that a caller could see.
+
+A `Fault` is a block: what comes before its `yield` hurts, and ends when the registry is back, or as
+well as it will be; what comes after it heals the rest. Between the two, somebody announces one more
+endpoint, and the scenario sees when the servers stand in etcd, and when the clients know the news.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 from tests.faults.fleet import Fleet, Size
 from tests.faults.outcome import Outcome
 from tests.faults.program import wait_until
+from tests.faults.registry import Setup
 
-__all__ = ["etcd_restart", "etcd_stop", "etcd_wipe"]
+__all__ = ["Fault", "outage"]
 
-_CONNECT: Final = 10.0  # seconds
+Hurt: TypeAlias = Callable[[Fleet], AbstractContextManager[None]]
 
-
-def etcd_stop(size: Size) -> Outcome:
-    """etcd is frozen for longer than any lease lives."""
-
-    def freeze(fleet: Fleet) -> None:
-        fleet.etcd.pause()
-        fleet.run(size.seconds)
-        fleet.etcd.resume()
-
-    return _outage("etcd-stop", size, freeze)
+_RENEWAL: Final = 1.0  # seconds, beyond a third of the TTL, in which a server is announced again
+_AGREE: Final = 10.0  # seconds
+_CALM: Final = 1.0  # seconds without any server missing: all are there
+_NOISE: Final = 1.5  # seconds; the machine may have other things to do
 
 
-def etcd_restart(size: Size) -> Outcome:
-    """etcd is killed, and started again with its data."""
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One thing that happens to a registry.
 
-    def restart(fleet: Fleet) -> None:
-        fleet.etcd.kill()
-        fleet.run(size.seconds)
-        fleet.etcd.restart()
+    Attributes:
+        name: of it, in the figures.
+        hurt: does it.
+        setup: the registry that it happens to.
+        news_within: seconds in which the clients must have the news.
+    """
 
-    return _outage("etcd-restart", size, restart)
-
-
-def etcd_wipe(size: Size) -> Outcome:
-    """etcd is killed, and started again without its data; the clients find it empty."""
-
-    def wipe(fleet: Fleet) -> None:
-        fleet.etcd.kill()
-        fleet.run(size.seconds)
-        with fleet.paused(*fleet.servers):  # else they may have registered before a client looks
-            fleet.etcd.restart(wipe=True)
-            wait_until("the clients have listed it", lambda: _reconnected(fleet), _CONNECT)
-
-    return _outage("etcd-wipe", size, wipe)
+    name: str
+    hurt: Hurt
+    setup: Setup = field(default_factory=Setup)
+    news_within: float = 2.0
 
 
-def _reconnected(fleet: Fleet) -> bool:
-    return all(client.happenings("registry.connected") for client in fleet.clients)
-
-
-def _outage(name: str, size: Size, hurt: Callable[[Fleet], None]) -> Outcome:
+def outage(name: str, faults: Sequence[Fault], size: Size) -> Outcome:
+    """The faults, one after the other, happen to one registry under load: no call fails."""
     outcome = Outcome(name)
-    with Fleet(size) as fleet:
-        fleet.run(1)
-        hurt(fleet)
-        returned_at = time.monotonic()
-        incomplete_until = _watch_registry(fleet, returned_at)
+    with Fleet(size, faults[0].setup) as fleet:
+        for fault in faults:
+            fleet.run(1)
+            _undergo(fault, fleet, outcome)
+        missed_at = _last_missed(fleet, size.ttl + 2)  # as long as a lease lives unrenewed
         outcome.finish(fleet)
-        changes = [c for client in fleet.clients for c in client.happenings("endpoints.changed")]
-        settled = fleet.is_settled()
+        changes = fleet.changes(since=0)
     outcome.require_no_failure()
+    outcome.require(not missed_at, "a registration did not last")
     empty = [change for change in changes if change.fields["total"] == 0]
     outcome.require(not empty, f"a client saw an empty set {len(empty)} times")
-    outcome.require(settled, "a client does not know all servers")
-    back = incomplete_until - returned_at
-    outcome.require(back <= size.ttl, f"registrations were back only after {back:.2f} s")
-    outcome.note("registrations complete after", back)
-    late = [change for change in changes if change.at > returned_at]
-    outcome.note("sets stand after", max((c.at for c in late), default=returned_at) - returned_at)
-    fewest = min((change.fields["total"] for change in late), default=size.servers)
-    outcome.figures["smallest set"] = f"{fewest}"
     return outcome
 
 
-def _watch_registry(fleet: Fleet, since: float) -> float:
-    """When the registry was last seen without one of the servers.
+def _undergo(fault: Fault, fleet: Fleet, outcome: Outcome) -> None:
+    news = f"news-of-{fault.name}"
+    with fault.hurt(fleet):
+        told_at = fleet.registry.tell_news(news)
+        registered = 0.0
+        while registered < fleet.size.ttl + _AGREE and (at := _last_missed(fleet, _CALM)):
+            registered = at - told_at
+        what = f"{fault.name}: the clients have the news"
+        wait_until(what, lambda: _learnt_at(fleet, news) < math.inf, _AGREE)
+        known = max(0.0, _learnt_at(fleet, news) - told_at)
+    fleet.registry.erase(news)
+    what = f"{fault.name}: the clients know what etcd holds"
+    wait_until(what, fleet.agrees, fleet.size.ttl + _AGREE)
+    within = fleet.size.ttl / 3 + _RENEWAL + _NOISE
+    outcome.require(registered <= within, f"{fault.name}: registered after {registered:.2f} s")
+    within = fault.news_within + _NOISE
+    outcome.require(known <= within, f"{fault.name}: clients had the news after {known:.2f} s")
+    totals = [change.fields["total"] for change in fleet.changes(since=told_at)]
+    figures = f"registered after {registered:.2f} s, news after {known:.2f} s"
+    outcome.figures[f"{fault.name}:"] = f"{figures}, smallest set {min(totals)}"
 
-    Looks for as long as leases can live that nobody renews: etcd starts them anew when it starts.
-    """
-    incomplete_until = since
-    while time.monotonic() < since + fleet.size.ttl + 2:
-        if fleet.registered() != fleet.names():
-            incomplete_until = time.monotonic()
+
+def _learnt_at(fleet: Fleet, name: str) -> float:
+    """When the last client learnt of an endpoint."""
+    return max(
+        next((c.at for c in changes if name in c.fields["delta"]["added"].values()), math.inf)
+        for changes in (client.happenings("endpoints.changed") for client in fleet.clients)
+    )
+
+
+def _last_missed(fleet: Fleet, seconds: float) -> float:
+    """When etcd, looked at for so long, was last silent or without one of the servers; 0: never."""
+    missed_at, until = 0.0, time.monotonic() + seconds
+    while (now := time.monotonic()) < until:
+        if not fleet.is_registered():
+            missed_at = now
         fleet.run(0.05)
-    return incomplete_until
+    return missed_at

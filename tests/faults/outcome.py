@@ -42,6 +42,11 @@ class Outcome:
             (done,) = client.happenings("done")
             begun, told = done.fields["begun"], len(client.calls())
             self.require(begun == told, f"{client.name} began {begun} calls and told of {told}")
+        runs = Counter(call for program in fleet.programs for call in program.runs())
+        twice = [call for call, times in runs.items() if times > 1]
+        self.require(not twice, f"{len(twice)} calls ran more than once: {twice[:_SHOWN]}")
+        unrun = [call.id for call in self.calls if call.code == OK and call.id not in runs]
+        self.require(not unrun, f"{len(unrun)} calls were answered and never ran: {unrun[:_SHOWN]}")
         for program in fleet.programs:
             self.require(not program.output, f"{program.name} printed: {program.output[:500]}")
 

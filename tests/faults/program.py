@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.faults.journal import Call, Happening, read_calls, read_happenings
+from tests.faults.journal import Call, Happening, read_calls, read_happenings, read_runs
 
 __all__ = ["Program", "arguments", "end_with_parent", "wait_until"]
 
@@ -60,7 +61,12 @@ class Program:
         command += ["--name", name, "--journal", str(self._stem), *flags]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command,
+                cwd=_ROOT,
+                env=os.environ | {"MESHKIT_CACHE": "off"},  # nothing helps but what it has seen
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
 
     @property
@@ -72,6 +78,10 @@ class Program:
     def calls(self) -> list[Call]:
         """Its calls that have ended so far."""
         return read_calls(self._stem)
+
+    def runs(self) -> list[str]:
+        """The ids of the calls that its handlers were given so far."""
+        return read_runs(self._stem)
 
     def happenings(self, what: str) -> list[Happening]:
         """Its events of one name so far."""

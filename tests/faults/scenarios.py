@@ -81,7 +81,7 @@ def kill(size: Size) -> Outcome:
 
 def _forgotten_at(client: Program, server: str) -> float:
     changes = client.happenings("endpoints.changed")
-    return next(c.at for c in changes if server in c.fields["delta"]["removed"])
+    return next(c.at for c in changes if server in c.fields["delta"]["removed"].values())
 
 
 def _last_sent(calls: list[Call], server: str) -> float:

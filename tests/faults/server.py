@@ -25,12 +25,14 @@ class Echo(EchoServicer):
         self._journal = journal
 
     async def Unary(self, request: EchoRequest, context: Context) -> EchoReply:
+        self._journal.ran(request.message)
         await asyncio.sleep(request.delay)
         return EchoReply(message=request.message, server_id=self._name)
 
     async def ServerStream(
         self, request: EchoRequest, context: Context
     ) -> AsyncIterator[EchoReply]:
+        self._journal.ran(request.message)
         leaving, told = draining(), False
         for _ in range(request.count):
             await asyncio.sleep(request.delay)
@@ -49,6 +51,7 @@ async def main(given: argparse.Namespace, journal: Journal) -> None:
             Echo(given.name, journal),
             grace=given.grace,
             metadata={"name": given.name},
+            require_registration=not given.unregistered,
             **where,
         ) as server,
     ):
@@ -61,6 +64,7 @@ if __name__ == "__main__":
     flags.add_argument("--port", type=int, default=0)
     flags.add_argument("--distance", type=float, default=0.0, help="from its clients, in seconds")
     flags.add_argument("--grace", type=float, default=30.0)
+    flags.add_argument("--unregistered", action="store_true", help="serve before the registry does")
     given = flags.parse_args()
     end_with_parent()
     with Journal(Path(given.journal)) as journal:

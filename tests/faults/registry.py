@@ -1,0 +1,254 @@
+"""The registry of a scenario: one etcd or three, and what somebody does to it by hand."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+import zlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, Final, ParamSpec, Self
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from meshkit.testing.etcd import EtcdProcess, etcd_cluster, find_etcd
+from meshkit.testing.proxy import TcpProxy
+
+__all__ = ["SERVICE", "Entry", "Registry", "Setup"]
+
+P = ParamSpec("P")
+
+SERVICE: Final = "echo"
+_PREFIX: Final = f"meshkit/default/{SERVICE}/"
+_ANSWER: Final = 1.0  # seconds
+_ELECTION: Final = 20.0  # seconds in which a cluster must have a leader again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a registry is.
+
+    Attributes:
+        members: one, or three.
+        proxied: whether servers and clients reach it through a proxy (a single one only).
+        token_ttl: seconds that an auth token lives, whole ones; 0: nobody has to log in.
+        late: it is not there before it is started by the scenario.
+    """
+
+    members: int = 1
+    proxied: bool = False
+    token_ttl: int = 0
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key below the service's prefix. `name`: what the scenario calls it, "" for garbage."""
+
+    key: str
+    lease: int
+    value: bytes
+
+    @property
+    def name(self) -> str:
+        try:
+            name = json.loads(self.value)["Metadata"]["labels"]["name"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return ""
+        return name if isinstance(name, str) else ""
+
+
+class Registry:
+    """A registry, running for the length of a block."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.url = ""
+        self._stack = ExitStack()
+        self._token = ""
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self.members = self._make()
+            self._answering = self.members[0]
+            if self.setup.token_ttl:
+                self._guard()
+            endpoints = ",".join(member.endpoint for member in self.members)
+            if self.setup.proxied:
+                self._portal: BlockingPortal = self._stack.enter_context(start_blocking_portal())
+                proxy = TcpProxy(endpoints)
+                self.proxy = self._stack.enter_context(
+                    self._portal.wrap_async_context_manager(proxy)
+                )
+                endpoints = self.proxy.address
+            self.url = f"etcd://{'root:r00t@' if self.setup.token_ttl else ''}{endpoints}"
+            self._stack = self._stack.pop_all()
+        return self
+
+    def _make(self) -> list[EtcdProcess]:
+        if self.setup.members > 1:
+            return self._stack.enter_context(etcd_cluster(self.setup.members))
+        flags = ("--auth-token-ttl", f"{self.setup.token_ttl}") if self.setup.token_ttl else ()
+        etcd = EtcdProcess(flags=flags)
+        self._stack.callback(etcd.stop)
+        if not self.setup.late:
+            etcd.start()
+        return [etcd]
+
+    def _guard(self) -> None:
+        self.ask("auth/user/add", name="root", password="r00t")
+        self.ask("auth/role/add", name="root")
+        self.ask("auth/user/grant", user="root", role="root")
+        self.ask("auth/enable")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    # ---- what it holds
+
+    def ask(self, path: str, **body: object) -> dict[str, Any]:
+        """What etcd answers; OSError if no member does."""
+        # The one that answered last comes first: others may be frozen, and cost time.
+        for member in sorted(self.members, key=lambda member: member is not self._answering):
+            try:
+                answer = self._post(member, path, body)
+            except OSError as error:
+                last = error
+                self._token = ""  # etcd may have forgotten it
+            else:
+                self._answering = member
+                return answer
+        raise last
+
+    def _post(self, member: EtcdProcess, path: str, body: dict[str, object]) -> dict[str, Any]:
+        headers = {}
+        if self.url.startswith("etcd://root") and path != "auth/authenticate":
+            login = {"name": "root", "password": "r00t"}
+            self._token = self._token or self._post(member, "auth/authenticate", login)["token"]
+            headers["Authorization"] = self._token
+        request = urllib.request.Request(
+            f"http://{member.endpoint}/v3/{path}", json.dumps(body).encode(), headers
+        )
+        with self._opener.open(request, timeout=_ANSWER) as answer:
+            return dict(json.load(answer))
+
+    def entries(self) -> list[Entry]:
+        """All keys of the service, as etcd itself answers now."""
+        found = self.ask("kv/range", key=_b64(_PREFIX), range_end=_b64(_PREFIX[:-1] + "0"))
+        return [
+            Entry(
+                key=base64.b64decode(entry["key"]).decode().removeprefix(_PREFIX),
+                lease=int(entry.get("lease", 0)),
+                value=base64.b64decode(entry.get("value", "")),
+            )
+            for entry in found.get("kvs", [])
+        ]
+
+    def names(self) -> list[str]:
+        """What is announced there, with repetitions, sorted; garbage is left out."""
+        return sorted(entry.name for entry in self.entries() if entry.name)
+
+    # ---- what somebody does by hand
+
+    def put(self, key: str, value: bytes | str, lease: int = 0) -> int:
+        """Write below the service's prefix; the revision of it."""
+        answer = self.ask("kv/put", key=_b64(_PREFIX + key), value=_b64(value), lease=lease)
+        return int(answer["header"]["revision"])
+
+    def announce(self, key: str, lease: int = 0) -> int:
+        """Write an endpoint that is called as its key is, and is not there; the revision of it."""
+        address = ipaddress.ip_address("127.0.0.0") + (zlib.crc32(key.encode()) & 0xFFFFFF)
+        labels = {"labels": {"name": key}}
+        value = json.dumps({"Op": 0, "Addr": f"{address}:1", "Metadata": labels})
+        return self.put(key, value, lease)
+
+    def erase(self, key: str) -> None:
+        """Delete a key below the service's prefix."""
+        self.ask("kv/deleterange", key=_b64(_PREFIX + key))
+
+    def tell_news(self, key: str) -> float:
+        """Announce `key` as soon as etcd takes it; the time at which it did."""
+        deadline = time.monotonic() + _ELECTION
+        while True:
+            try:
+                self.announce(key)
+                return time.monotonic()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+
+    def link(
+        self, fault: Callable[Concatenate[TcpProxy, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Hurt the way to it: `link(TcpProxy.delay, 0.3)`."""
+        self._portal.call(lambda: fault(self.proxy, *args, **kwargs))
+
+    # ---- members
+
+    def leader(self) -> EtcdProcess:
+        """The member that leads now."""
+        for member in self.members:
+            try:
+                status = self._post(member, "maintenance/status", {})
+            except OSError:
+                continue
+            if status["leader"] == status["header"]["member_id"]:
+                return member
+        raise RuntimeError("there is no leader")
+
+    def member_in_use(self) -> EtcdProcess:
+        """The member that most watch; of two equal ones the one that does not lead."""
+        leader = self.leader()
+        return max(self.members, key=lambda member: (self._watchers(member), member is not leader))
+
+    def _watchers(self, member: EtcdProcess) -> float:
+        with self._opener.open(f"http://{member.endpoint}/metrics", timeout=_ANSWER) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(
+            float(line.split()[1])
+            for line in lines
+            if line.startswith("etcd_debugging_mvcc_watcher_total ")
+        )
+
+    # ---- backups, with the tools that come with etcd
+
+    def save(self, backup: Path) -> None:
+        """Write a backup of what it holds now."""
+        (etcd,) = self.members
+        _run("etcdctl", "--endpoints", etcd.endpoint, "snapshot", "save", f"{backup}")
+
+    def restore(self, backup: Path) -> None:
+        """Exchange the data of an etcd that does not run."""
+        (etcd,) = self.members
+        data = f"{etcd._folder}/data"
+        peer = f"http://127.0.0.1:{etcd._peer_port}"
+        shutil.rmtree(data)
+        _run(
+            *("etcdutl", "snapshot", "restore", f"{backup}", "--data-dir", data),
+            *("--initial-cluster", f"default={peer}", "--initial-advertise-peer-urls", peer),
+        )
+
+
+def _b64(text: bytes | str) -> str:
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+
+
+def _run(tool: str, *arguments: str) -> None:
+    etcd = find_etcd()
+    assert etcd is not None
+    command = [str(etcd.resolve().with_name(tool)), *arguments]
+    subprocess.run(command, check=True, capture_output=True, timeout=20)
