@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from tests.faults.cluster_faults import OF_CLUSTER
+from tests.faults.crowd import ailing, crowd
 from tests.faults.endings import ALONE, ENDINGS, ending
 from tests.faults.fleet import Size
 from tests.faults.outages import Fault, outage
@@ -36,6 +37,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         for fault in (*OF_ETCD, *OF_DATA, *OF_THE_WAY, *OF_CLUSTER, GUARDED)
     },
     LATE.name: _of(LATE, Size(deadline=30)),  # calls wait for etcd
+    "crowd": (crowd, Size(servers=2, clients=1)),
+    "slow": (ailing, Size(servers=4, ails="slow")),
+    "fails": (ailing, Size(servers=4, ails="fails")),
     **{name: (partial(ending, name), ALONE) for name in ENDINGS},
 }
 

@@ -24,6 +24,7 @@ SLOW = 1.5  # and one of kind "slow"
 SLOW_EVERY = 20  # calls
 TICK = 0.05  # seconds between the messages of a stream
 PATIENCE = 30.0  # seconds for the last calls to end
+LOOK = 0.01  # seconds between two looks at how late the loop is
 
 
 class Load:
@@ -36,10 +37,12 @@ class Load:
         self._running: set[asyncio.Task[None]] = set()
         self._begun = 0
         self._ids = itertools.count()
+        self._late = 0.0
         self.over = asyncio.Event()
 
     async def run(self) -> None:
         """Call until `over`, then wait for the calls that are under way."""
+        looking = asyncio.create_task(self._look_at_the_loop())
         streams = [asyncio.create_task(self._stream()) for _ in range(self._given.streams)]
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -52,7 +55,15 @@ class Load:
         for task in unended:
             task.cancel()
         await asyncio.gather(*unended, return_exceptions=True)
-        self._journal.note("done", begun=self._begun)
+        looking.cancel()
+        self._journal.note("done", begun=self._begun, late=self._late)
+
+    async def _look_at_the_loop(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = clock() + LOOK
+            await asyncio.sleep(LOOK)
+            self._late = max(self._late, clock() - due)
 
     def _begin(self, call: Callable[[], Awaitable[None]]) -> None:
         self._begun += 1

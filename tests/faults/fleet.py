@@ -36,6 +36,8 @@ class Size:
         grace: of the servers.
         distance: seconds that a message takes between clients and servers.
         seconds: how long lasts what the scenario does (an outage, a freeze).
+        crowd: how many endpoints come at once.
+        ails: what is wrong with the first server: "slow", "fails", or "" for nothing.
     """
 
     servers: int = 5
@@ -48,6 +50,8 @@ class Size:
     grace: float = 30.0
     distance: float = 0.0
     seconds: float = 5.0
+    crowd: int = 2000
+    ails: str = ""
 
 
 class Fleet:
@@ -93,6 +97,7 @@ class Fleet:
         return self._start(
             *(name, "server", "--port", port),
             *("--grace", f"{size.grace}", "--distance", f"{size.distance}"),
+            *(("--ails", size.ails) if size.ails and name == "s0" else ()),
             *(("--unregistered",) if self.registry.setup.late else ()),
         )
 

@@ -13,7 +13,7 @@ from tests.faults.program import Program, wait_until
 
 __all__ = ["hung", "kill", "rolling", "streams_cut"]
 
-_SOON: Final = 0.05  # seconds in which a client must notice that a connection died
+_SOON: Final = 0.5  # seconds in which a client must notice that a connection died
 _LEAVE: Final = 1.0  # seconds in which a server must have left the registry
 _LEASE_CHECK: Final = 1.5  # seconds that etcd may take to see that a lease has ended, and to say so
 _PINGS: Final = 8.0  # seconds after which pings tell that a server hangs

@@ -16,16 +16,23 @@ from tests.faults.distance import place
 from tests.faults.journal import Journal
 from tests.faults.program import arguments, end_with_parent
 
+SLOW = 0.5  # seconds that a slow server takes for each call
+
 Context = grpc.aio.ServicerContext[EchoRequest, EchoReply]
 
 
 class Echo(EchoServicer):
-    def __init__(self, name: str, journal: Journal) -> None:
+    def __init__(self, name: str, journal: Journal, ails: str | None) -> None:
         self._name = name
         self._journal = journal
+        self._ails = ails
 
     async def Unary(self, request: EchoRequest, context: Context) -> EchoReply:
         self._journal.ran(request.message)
+        if self._ails == "fails":
+            await context.abort(grpc.StatusCode.INTERNAL, "it fails")
+        if self._ails == "slow":
+            await asyncio.sleep(SLOW)
         await asyncio.sleep(request.delay)
         return EchoReply(message=request.message, server_id=self._name)
 
@@ -48,7 +55,7 @@ async def main(given: argparse.Namespace, journal: Journal) -> None:
         Mesh(given.registry, ttl=given.ttl, hooks=[journal]) as mesh,
         mesh.serve(
             given.service,
-            Echo(given.name, journal),
+            Echo(given.name, journal, given.ails),
             grace=given.grace,
             metadata={"name": given.name},
             require_registration=not given.unregistered,
@@ -64,6 +71,7 @@ if __name__ == "__main__":
     flags.add_argument("--port", type=int, default=0)
     flags.add_argument("--distance", type=float, default=0.0, help="from its clients, in seconds")
     flags.add_argument("--grace", type=float, default=30.0)
+    flags.add_argument("--ails", choices=["slow", "fails"], help="what is wrong with it")
     flags.add_argument("--unregistered", action="store_true", help="serve before the registry does")
     given = flags.parse_args()
     end_with_parent()

@@ -8,6 +8,7 @@ import pytest
 
 from meshkit.testing.etcd import find_etcd
 from tests.faults.cluster_faults import OF_CLUSTER
+from tests.faults.crowd import crowd
 from tests.faults.endings import ALONE, ENDINGS, ending
 from tests.faults.fleet import Size
 from tests.faults.outages import outage
@@ -72,6 +73,10 @@ def test_auth_tokens_that_expire_or_are_forgotten_are_not_noticed():
 
 def test_servers_and_clients_that_were_there_before_etcd():
     check(outage(LATE.name, [LATE], replace(SHORT, deadline=30)))
+
+
+def test_a_crowd_that_comes_and_goes_costs_no_call():
+    check(crowd(replace(SHORT, crowd=500)))
 
 
 @pytest.mark.parametrize("name", ENDINGS)
