@@ -6,7 +6,8 @@ silent member after 0.7 s. If it was the leader, the others elect one meanwhile,
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from operator import attrgetter
 
 import anyio
@@ -16,9 +17,11 @@ from aetcd import rpc
 from meshkit.errors import RegistryUnavailable
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.registry.store import Compacted
-from meshkit.testing.etcd import EtcdProcess
+from meshkit.testing.etcd import EtcdProcess, etcd_cluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
+
+STATUS = attrgetter("maintenance.Status")
 
 Use = Callable[[EtcdStore, EtcdProcess], Awaitable[None]]
 
@@ -74,14 +77,27 @@ async def time_to_leave(hurt: EtcdProcess, others: Iterable[EtcdProcess], harm) 
     return {name: at - began for name, at in left_at.items()}
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[EtcdProcess]]:
+    """One for all tests here: whoever is hurt is well again afterwards."""
+    with etcd_cluster() as members:
+        yield members
+
+
 async def leader_among(cluster: list[EtcdProcess], make_store) -> EtcdProcess:
-    for member in cluster:
-        answer = await make_store(member.endpoint)._session.call(
-            attrgetter("maintenance.Status"), rpc.StatusRequest()
-        )
-        if answer.leader == answer.header.member_id:
-            return member
-    raise AssertionError("no leader")
+    """The one that all others know, now that all are well."""
+    stores = {member: make_store(member.endpoint) for member in cluster}
+    with anyio.fail_after(15):
+        while True:
+            leaders = []
+            for member, store in stores.items():
+                with suppress(RegistryUnavailable):
+                    await store.list("a")
+                    status = await store._session.call(STATUS, rpc.StatusRequest())
+                    leaders.append(member if status.leader == status.header.member_id else None)
+            if len(leaders) == 3 and leaders.count(None) == 2:
+                return next(member for member in leaders if member is not None)
+            await anyio.sleep(0.1)
 
 
 @pytest.mark.parametrize("leads", [True, False], ids=["leader", "follower"])

@@ -102,7 +102,7 @@ async def test_connection_that_is_slow_is_not_left(etcd, make_store, prefix: str
         start = (await store.list(prefix)).revision
         async with store.watch(prefix, after=start) as changes:
             proxy.delay(0.3)
-            with anyio.move_on_after(3.0):
+            with anyio.move_on_after(2.2):
                 await anext(changes)
             revision = await store.put({prefix: b""}, lease=0)
             assert (await take(changes))[0].revision == revision
@@ -193,7 +193,8 @@ def restore(process: EtcdProcess, utility: Path, backup: Path) -> None:
 async def test_member_that_is_added(make_store, prefix: str) -> None:
     """Two of two have to agree from then on, so the first is silent until the second runs."""
     first_peer, second_peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
-    with EtcdProcess(name="m0", peers=[f"m0={first_peer}"]) as first:
+    quick = ("--heartbeat-interval", "20", "--election-timeout", "200")
+    with EtcdProcess(name="m0", peers=[f"m0={first_peer}"], flags=quick) as first:
         store = make_store(first.endpoint)
         await store.list(prefix)
         request = rpc.MemberAddRequest(peerURLs=[second_peer])
@@ -201,7 +202,7 @@ async def test_member_that_is_added(make_store, prefix: str) -> None:
         second = EtcdProcess(
             name="m1",
             peers=[f"m0={first_peer}", f"m1={second_peer}"],
-            flags=("--initial-cluster-state", "existing"),
+            flags=("--initial-cluster-state", "existing", *quick),
         )
         with second:
             await works(store, prefix, within=10.0)
