@@ -10,6 +10,7 @@ import platform
 import grpc
 
 from benchmarks.calls import compare_calls
+from benchmarks.propagation import measure_propagation
 from benchmarks.scale import measure_scale
 from benchmarks.servers import servers
 
@@ -22,9 +23,15 @@ def main() -> None:
     flags.add_argument(
         "--scale", action="store_true", help="instead: many endpoints, many services (needs etcd)"
     )
+    flags.add_argument(
+        "--propagation", action="store_true", help="instead: news to 100 clients (needs etcd)"
+    )
     given = flags.parse_args()
     if given.scale:
         measure_scale()
+        return
+    if given.propagation:
+        measure_propagation()
         return
 
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
