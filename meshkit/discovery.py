@@ -28,12 +28,14 @@ class Resolution:
         endpoints: the newest set; None while nothing is known.
         trouble: why the registry cannot be followed at the moment; None while it can.
             The last set stays valid through any trouble.
+        refused: whether that trouble is a refusal of our credentials or rights: somebody must act.
         from_cache: whether the set is what an earlier process knew, since the registry has not
             answered this one yet.
     """
 
     endpoints: EndpointSet | None = None
     trouble: str | None = None
+    refused: bool = False
     from_cache: bool = False
 
 

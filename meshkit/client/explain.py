@@ -33,10 +33,12 @@ def explain(
     """
     endpoints = resolution.endpoints
     if endpoints is None:
+        check = "runs and can be reached from here"
+        if resolution.refused:
+            check = "lets this client in: user, password, roles, TLS files"
         return (
             f"meshkit: endpoints of {service!r} are not known ({_where(watch, resolution)}): "
-            f"{resolution.trouble or 'no answer yet'}. "
-            "Next: check that the registry runs and can be reached from here."
+            f"{resolution.trouble or 'no answer yet'}. Next: check that the registry {check}."
         )
     if not endpoints:
         return (

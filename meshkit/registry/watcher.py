@@ -18,7 +18,7 @@ import anyio
 from meshkit.backoff import Backoff
 from meshkit.discovery import Resolution
 from meshkit.endpoint import Endpoint, EndpointSet
-from meshkit.errors import ConfigError, RegistryError, RegistryUnavailable
+from meshkit.errors import ConfigError, RegistryAuthError, RegistryError, RegistryUnavailable
 from meshkit.events import Emit, EndpointsChanged, EndpointsFromCache, EntrySkipped
 from meshkit.latest import Latest
 from meshkit.registry.keeper import Keeper
@@ -119,7 +119,8 @@ class Watcher:
             except (RegistryError, ConfigError) as error:
                 self._outage.begin(self, error)
                 await self._recall()
-                self._publish(replace(self.latest.value, trouble=str(error)))
+                refused = isinstance(error, RegistryAuthError)
+                self._publish(replace(self.latest.value, trouble=str(error), refused=refused))
                 if self._unheard_since is None:
                     self._unheard_since = self._clock()
             if self._clock() - began > _BACKOFF.limit:
@@ -155,7 +156,7 @@ class Watcher:
 
     def _recover(self) -> None:
         self._outage.end(self)
-        self._publish(replace(self.latest.value, trouble=None))
+        self._publish(replace(self.latest.value, trouble=None, refused=False))
 
     async def _recall(self) -> None:
         """The registry has not answered: take what an earlier process knew, until it does."""
@@ -176,7 +177,7 @@ class Watcher:
         known = self.latest.value.endpoints
         # Trouble ends with a stream, not with a list: a registry that refuses every watch is not
         # followed, however often it can be listed.
-        self._publish(Resolution(endpoints, self.latest.value.trouble))
+        self._publish(replace(self.latest.value, endpoints=endpoints, from_cache=False))
         if endpoints is not known and (known is not None or len(endpoints)):
             self._emit(
                 EndpointsChanged(

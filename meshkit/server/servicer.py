@@ -60,10 +60,11 @@ def adders_of(servicer: object) -> tuple[Adder, ...]:
         return tuple(functools.partial(add, servicer) for add in found)
     if callable(servicer):
         return (servicer,)
+    why = f": none of {', '.join(tried)} exists" if tried else ""
     raise ConfigError(
-        f"{type(servicer).__name__} does not implement a generated gRPC service: none of "
-        f"{', '.join(tried)} exists. Derive it from the XServicer class of your *_pb2_grpc "
-        "module, or pass a function that takes the server and adds to it"
+        f"{type(servicer).__name__} does not implement a generated gRPC service{why}. "
+        "Derive it from the XServicer class of your *_pb2_grpc module, or pass a function that "
+        "takes the server and adds to it"
     )
 
 

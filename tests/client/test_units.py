@@ -115,6 +115,13 @@ async def test_not_asked_yet():
     )
 
 
+async def test_a_registry_that_refuses_us_is_there():
+    assert words(Resolution(trouble="permission denied", refused=True), None) == (
+        "meshkit: endpoints of 'echo' are not known (registry not asked yet): permission denied. "
+        "Next: check that the registry lets this client in: user, password, roles, TLS files."
+    )
+
+
 async def test_none_ready_with_and_without_a_cause():
     endpoints = EndpointSet.of("echo", [Endpoint(service="echo", id="a", address="h:1")])
     watch = FakeWatch("echo")

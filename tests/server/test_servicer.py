@@ -90,6 +90,14 @@ def test_an_object_of_no_service_is_refused_and_told_what_was_looked_for():
     assert f"{__name__}.add_Plain_to_server" in str(caught.value)
 
 
+def test_an_object_without_a_class_of_its_own_is_refused_too():
+    with pytest.raises(ConfigError) as caught:
+        adders_of(object())
+    assert str(caught.value).startswith(
+        "object does not implement a generated gRPC service. Derive it from"
+    )
+
+
 def test_a_class_is_refused():
     with pytest.raises(ConfigError, match=r"serve an object of it: Ring\(\)"):
         adders_of(Ring)

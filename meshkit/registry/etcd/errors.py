@@ -59,6 +59,17 @@ def meaning(code: grpc.StatusCode, details: str) -> type[RegistryError]:
     return _BY_CODE.get(code, RegistryUnavailable)
 
 
+def _hint(details: str) -> str:
+    """What may be the matter with a connection that was made and ended before a word was said."""
+    if not details.startswith("failed to connect"):
+        return ""
+    if "Handshake read failed" in details or "WRONG_VERSION_NUMBER" in details:
+        return " (does it speak TLS? etcd:// is for one that does not)"
+    if details.endswith("Socket closed"):
+        return " (does it speak TLS? then write etcds://)"
+    return ""
+
+
 @contextmanager
 def mapped(endpoint: str) -> Iterator[None]:
     """Turn what gRPC raises inside the block into an error of the registry at `endpoint`."""
@@ -67,7 +78,8 @@ def mapped(endpoint: str) -> Iterator[None]:
     except grpc.aio.AioRpcError as error:
         details = error.details() or ""
         kind = meaning(error.code(), details)
-        raise kind(f"etcd at {endpoint}: {error.code().name} {details}") from error
+        words = f"etcd at {endpoint}: {error.code().name} {details}{_hint(details)}"
+        raise kind(words) from error
     except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
         # The channel was closed before the request, or the stream had ended before the message.
         raise RegistryUnavailable(f"etcd at {endpoint}: the connection is closed") from error

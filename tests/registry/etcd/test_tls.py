@@ -56,6 +56,16 @@ async def test_tls(files, make_store, prefix: str) -> None:
                 await make_store(process.endpoint, timeout=1.0, **wrong).list(prefix)
 
 
+async def test_tls_on_one_side_only_is_hinted_at(files, make_store, etcd, prefix: str) -> None:
+    with pytest.raises(RegistryUnavailable, match=r"etcd:// is for one that does not\)$"):
+        await make_store(etcd.endpoint, tls=True, timeout=2.0).list(prefix)
+    with (
+        EtcdProcess(tls=True, flags=server_flags(files)) as process,
+        pytest.raises(RegistryUnavailable, match=r"then write etcds://\)$"),
+    ):
+        await make_store(process.endpoint, timeout=2.0).list(prefix)
+
+
 async def test_mutual_tls(files, make_store, prefix: str) -> None:
     flags = (*server_flags(files), "--client-cert-auth", "--trusted-ca-file", files["cacert"])
     with EtcdProcess(tls=True, flags=flags) as process:

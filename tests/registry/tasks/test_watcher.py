@@ -78,6 +78,26 @@ async def test_without_a_first_answer_the_cause_is_known_at_once(bench: Bench):
         assert (names(watch), watch.latest.value.trouble) == (["a"], None)
 
 
+async def test_a_refusal_is_told_from_an_outage(bench: Bench):
+    def told() -> tuple[str | None, bool]:
+        return watch.latest.value.trouble, watch.latest.value.refused
+
+    bench.store.faults["watch"] = lambda: RegistryAuthError("permission denied")
+    with bench.registry.watch("hello") as watch:
+        await anyio.sleep(5)
+        assert told() == ("permission denied", True)
+        bench.store.go_down()
+        await anyio.sleep(2)
+        assert told() == ("connect refused", False)
+        bench.store.come_back()
+        bench.store.faults["list"] = lambda: RegistryAuthError("no such user")
+        await anyio.sleep(2)
+        assert told() == ("no such user", True)
+        bench.store.come_back()
+        await anyio.sleep(2)
+        assert told() == (None, False)
+
+
 async def test_a_hung_list_is_trouble(bench: Bench):
     bench.store.faults["list"] = "hang"
     with bench.registry.watch("hello") as watch:
