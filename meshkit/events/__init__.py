@@ -37,6 +37,8 @@ from meshkit.events.registry import (
     RegistryConnected,
     RegistryDisconnected,
     RegistryRefused,
+    TlsReloaded,
+    TlsReloadFailed,
 )
 from meshkit.events.server import (
     ServerDrained,
@@ -75,5 +77,7 @@ __all__ = [
     "ServerStarted",
     "StreamsCut",
     "TaskCrashed",
+    "TlsReloadFailed",
+    "TlsReloaded",
     "emit_to",
 ]

@@ -24,6 +24,8 @@ __all__ = [
     "RegistryConnected",
     "RegistryDisconnected",
     "RegistryRefused",
+    "TlsReloadFailed",
+    "TlsReloaded",
 ]
 
 
@@ -46,6 +48,26 @@ class RegistryConnected(Event):
     name: ClassVar[str] = "registry.connected"
     registry: str
     outage: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TlsReloaded(Event):
+    """Renewed TLS files are used for the connections to the registry from now on."""
+
+    name: ClassVar[str] = "tls.reloaded"
+    registry: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TlsReloadFailed(Event):
+    """Changed TLS files cannot be used; the last good ones are. Once per change."""
+
+    name: ClassVar[str] = "tls.reload_failed"
+    level: ClassVar[str] = "warning"
+    registry: str
+    reason: str
 
 
 @final

@@ -51,7 +51,7 @@ def open_registry(
     namespace = namespace or url.params.get("namespace") or DEFAULT_NAMESPACE
     if url.scheme == "static":
         return StaticRegistry(url.services, name=str(url), namespace=namespace)
-    store = _open_store(url)
+    store = _open_store(url, emit)
     return Registry(
         store,
         open_layout(url),
@@ -81,7 +81,7 @@ def open_layout(url: RegistryURL) -> Layout:
     return make_layout(url.params.get("layout", DEFAULT_LAYOUT), prefix=url.path if etcd else "")
 
 
-def _open_store(url: RegistryURL) -> Store:
+def _open_store(url: RegistryURL, emit: Emit) -> Store:
     if url.scheme == "memory":
         from meshkit.registry.memory import MemoryStore
 
@@ -92,7 +92,7 @@ def _open_store(url: RegistryURL) -> Store:
         return LocalStore(Path(url.path) if url.path else None)
     from meshkit.registry.etcd import EtcdStore
 
-    return EtcdStore(etcd_options(url))
+    return EtcdStore(etcd_options(url), emit=emit)
 
 
 def etcd_options(url: RegistryURL) -> EtcdOptions:

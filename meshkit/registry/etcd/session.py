@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, final
 
 import anyio
 import grpc
 import grpc.aio
 
-from meshkit.errors import RegistryAuthError, RegistryUnavailable
+from meshkit.errors import RegistryUnavailable
+from meshkit.events import Emit
 from meshkit.registry.etcd.errors import TokenRefused
 from meshkit.registry.etcd.member import HAS_LEADER, Member, Metadata, Rpc
 from meshkit.registry.etcd.options import EtcdOptions
+from meshkit.registry.etcd.tls import TlsFiles
 from meshkit.registry.etcd.tokens import Tokens
 
 __all__ = ["Session"]
@@ -50,8 +52,9 @@ class Session:
     Everything asked through it must be safe to repeat: a member may die after it obeyed.
     """
 
-    def __init__(self, options: EtcdOptions, rng: random.Random) -> None:
+    def __init__(self, options: EtcdOptions, rng: random.Random, emit: Emit) -> None:
         self.options = options
+        self._tls = TlsFiles(options, emit, time.monotonic) if options.secure else None
         self._turn = rng.randrange(len(options.endpoints))  # spreads clients over the members
         self._member: Member | None = None
         self._retired: set[Member] = set()
@@ -119,6 +122,8 @@ class Session:
         return await self._attempt(attempt, max(0.0, deadline - anyio.current_time()))
 
     async def _attempt(self, attempt: Attempt[T], left: float) -> T:
+        if self._member is not None and self._tls is not None and self._tls.renewed():
+            await self._part_with(self._member)
         member = self._current()
         member.enter()
         try:
@@ -137,17 +142,30 @@ class Session:
 
     def _current(self) -> Member:
         if self._member is None:
-            self._member = Member(self.endpoint, _channel(self.endpoint, self.options))
+            self._member = Member(self.endpoint, self._channel())
         return self._member
+
+    def _channel(self) -> grpc.aio.Channel:
+        """A new connection; names are resolved and files are read for each."""
+        if self._tls is None:
+            return grpc.aio.insecure_channel(self.endpoint, options=_CHANNEL_OPTIONS)
+        name = self.options.server_name
+        extra = (("grpc.ssl_target_name_override", name),) if name else ()
+        return grpc.aio.secure_channel(
+            self.endpoint, self._tls.credentials(), options=(*_CHANNEL_OPTIONS, *extra)
+        )
 
     async def rotate(self, failed: Member) -> None:
         """Use the next member from now on, unless somebody left `failed` already."""
-        if self._member is not failed:
-            return
+        if self._member is failed:
+            self._turn = (self._turn + 1) % len(self.options.endpoints)
+            await self._part_with(failed)
+
+    async def _part_with(self, member: Member) -> None:
+        """Use another connection from now on; this one ends with its last user."""
         self._member = None
-        self._turn = (self._turn + 1) % len(self.options.endpoints)
-        await failed.retire()
-        self._retired = {member for member in self._retired | {failed} if member.in_use}
+        await member.retire()
+        self._retired = {member for member in self._retired | {member} if member.in_use}
 
     async def metadata(self, member: Member) -> Metadata:
         """What goes with every request and stream; asks for an auth token if there is none.
@@ -165,24 +183,3 @@ class Session:
         await self._tokens.aclose()
         for member in members:
             await member.close()
-
-
-def _channel(endpoint: str, options: EtcdOptions) -> grpc.aio.Channel:
-    if not options.secure:
-        return grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
-    extra = (("grpc.ssl_target_name_override", options.server_name),) if options.server_name else ()
-    return grpc.aio.secure_channel(
-        endpoint, _credentials(options), options=(*_CHANNEL_OPTIONS, *extra)
-    )
-
-
-def _credentials(options: EtcdOptions) -> grpc.ChannelCredentials:
-    """TLS from files, which are read anew for each connection: certificates get renewed."""
-    try:
-        cacert, cert, key = (
-            Path(path).read_bytes() if path else None
-            for path in (options.cacert, options.cert, options.key)
-        )
-    except OSError as error:
-        raise RegistryAuthError(f"a TLS file for etcd cannot be read: {error}") from error
-    return grpc.ssl_channel_credentials(cacert, key, cert)

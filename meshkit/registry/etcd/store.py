@@ -12,6 +12,7 @@ from typing import Any, Final, final
 from aetcd import rpc
 
 from meshkit.errors import RegistryUnavailable
+from meshkit.events import Emit
 from meshkit.registry.etcd.keepalive import KeepAlive
 from meshkit.registry.etcd.keys import decode, encode, key_range
 from meshkit.registry.etcd.member import Rpc
@@ -39,12 +40,19 @@ class EtcdStore:
     Args:
         options: where the cluster is and how to talk to it.
         rng: chooses the member to begin with, and spreads the probes.
+        emit: told of TLS files that were renewed, or cannot be used.
     """
 
-    def __init__(self, options: EtcdOptions, *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        options: EtcdOptions,
+        *,
+        rng: random.Random | None = None,
+        emit: Emit = lambda _event: None,
+    ) -> None:
         self._options = options
         rng = rng or random.Random()
-        self._session = Session(options, rng)
+        self._session = Session(options, rng, emit)
         self._keepalive = KeepAlive(self._session)
         self._watches = Watches(self._session, rng)
         self._cluster: int | None = None
