@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import final
 
+from meshkit.client import Channel, ChannelOptions
 from meshkit.config import Settings
 from meshkit.errors import MeshClosedError
 from meshkit.events import ConfigResolved, Emit
+from meshkit.opening import Opening
 from meshkit.running import Running, refuse_after_fork
 from meshkit.server import Server, ServerOptions
 
@@ -48,6 +50,20 @@ class Lifetime:
             raise MeshClosedError("this Mesh is being closed")
         await running.open()
         return running
+
+    def channel(self, service: str, options: ChannelOptions, warm_up: float) -> Opening[Channel]:
+        """A channel of what is open, to be awaited or entered."""
+
+        async def keep() -> Channel:
+            return await (await self.open()).channels.keep(service, options, warm_up)
+
+        @asynccontextmanager
+        async def borrow() -> AsyncIterator[Channel]:
+            channels = (await self.open()).channels
+            async with channels.borrow(service, options, warm_up) as channel:
+                yield channel
+
+        return Opening(keep, borrow)
 
     @asynccontextmanager
     async def serve(

@@ -159,17 +159,7 @@ class Mesh:
                 options=tuple(options),
             ),
         )
-
-        async def keep() -> Channel:
-            return await (await self._lifetime.open()).channels.keep(service, wanted, warm_up)
-
-        @asynccontextmanager
-        async def borrow() -> AsyncIterator[Channel]:
-            channels = (await self._lifetime.open()).channels
-            async with channels.borrow(service, wanted, warm_up) as channel:
-                yield channel
-
-        return Opening(keep, borrow)
+        return self._lifetime.channel(service, wanted, warm_up)
 
     async def endpoints(self, service: str, /) -> EndpointSet:
         """The endpoints of `service`, asked of the registry now.
@@ -266,8 +256,7 @@ class Mesh:
             register_timeout: seconds that entering waits for the registry.
 
         Raises:
-            ConfigError: the address could not be dialled by those who find it, or another argument
-                cannot be used.
+            ConfigError: an argument cannot be used, or nobody could dial the address.
             RegistryAuthError: the registry refuses us.
             RegistryUnavailable: the registry cannot be reached, and is required.
         """

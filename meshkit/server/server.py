@@ -67,7 +67,6 @@ class Server:
         self._emit = emit
         self._environment_address = environment_address
         self._allow_remote = allow_remote
-
         self._phase = Phase.NEW
         self._health = Health(lambda: self.endpoints)
         self._calls = Calls()
@@ -77,7 +76,6 @@ class Server:
         self._port = 0
         self._endpoints: tuple[Endpoint, ...] = ()
         self._registration: Registration | None = None
-
         self._asked_at: float | None = None  # when the first signal came
         self._drain: Drain | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -85,8 +83,7 @@ class Server:
         self._stopped = asyncio.Event()
 
     def __repr__(self) -> str:
-        names = ", ".join(self._services)
-        return f"<Server {names} at {self.address or '?'}: {self._phase}>"
+        return f"<Server {', '.join(self._services)} at {self.address or '?'}: {self._phase}>"
 
     @property
     def phase(self) -> Phase:
@@ -206,9 +203,9 @@ class Server:
     async def serve_forever(self) -> None:
         """Return on the first SIGTERM or SIGINT, or when a drain begins; the block's end drains.
 
-        Signals are taken in the main thread only, and only where no host (uvicorn, aiohttp) has
-        them; they are given back when the block has ended. Another signal half a second or more
-        after the first one stops at once.
+        Call it first thing in the block: before, SIGTERM ends the process without a drain. Signals
+        are taken in the main thread only, where no host (uvicorn, aiohttp) has them, until the
+        block has ended. Another one half a second or more after the first stops at once.
         """
         self._signals.take()
         await self._leave.wait()

@@ -4,6 +4,7 @@
     plain   asyncio.run and serve_forever
     slow    the same with a grace of 30 seconds
     uvloop  the same on uvloop
+    hung    the registry does not answer, so that the block is never entered
     hosted  a host has handlers of its own, as uvicorn does
     thread  the server runs in another thread
 """
@@ -40,6 +41,16 @@ def owners():
         handler = signal.getsignal(number)
         names.append(getattr(handler, "__qualname__", None) or type(handler).__name__)
     return " ".join(names)
+
+
+async def never():
+    await asyncio.Event().wait()
+
+
+async def enter_and_hang():
+    registrar = FakeRegistrar(Printed(), on_register=never)
+    async with Server({"ring": Ring()}, registrar, ServerOptions(), lambda event: None):
+        pass
 
 
 async def serve(grace, host_asked=None):
@@ -93,6 +104,8 @@ def in_a_thread():
 def main(mode):
     if mode == "hosted":
         asyncio.run(hosted())
+    elif mode == "hung":
+        asyncio.run(enter_and_hang())
     elif mode == "thread":
         in_a_thread()
     elif mode == "uvloop":

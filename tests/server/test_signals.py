@@ -45,7 +45,7 @@ class Program:
 
 
 @contextlib.asynccontextmanager
-async def run(mode):
+async def start(mode):
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-W", "error", "-m", "tests.server.program", mode),
@@ -55,14 +55,28 @@ async def run(mode):
     program = Program(process)
     try:
         with anyio.fail_after(20):
-            address = (await program.until("at ")).removeprefix("at ")
-            async with grpc.aio.insecure_channel(address) as channel:
-                yield program, RingStub(channel)
+            yield program
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
         process._transport.close()
+
+
+@contextlib.asynccontextmanager
+async def run(mode):
+    async with start(mode) as program:
+        address = (await program.until("at ")).removeprefix("at ")
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield program, RingStub(channel)
+
+
+async def test_until_it_is_entered_a_signal_does_what_it_does_without_us():
+    for number, code in ((signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)):
+        async with start("hung") as program:
+            await program.until("register")
+            program.send(number)
+            assert (await program.ended())[0] == code
 
 
 @pytest.mark.parametrize("mode", ["plain", "uvloop"])
