@@ -19,7 +19,7 @@ from tests.faults.outcome import Outcome
 from tests.faults.program import wait_until
 from tests.faults.registry import Setup
 
-__all__ = ["Fault", "outage"]
+__all__ = ["Fault", "outage", "undergo"]
 
 Hurt: TypeAlias = Callable[[Fleet], AbstractContextManager[None]]
 
@@ -52,7 +52,7 @@ def outage(name: str, faults: Sequence[Fault], size: Size) -> Outcome:
     with Fleet(size, faults[0].setup) as fleet:
         for fault in faults:
             fleet.run(1)
-            _undergo(fault, fleet, outcome)
+            undergo(fault, fleet, outcome)
         missed_at = _last_missed(fleet, size.ttl + 2)  # as long as a lease lives unrenewed
         outcome.finish(fleet)
         changes = fleet.changes(since=0)
@@ -63,7 +63,8 @@ def outage(name: str, faults: Sequence[Fault], size: Size) -> Outcome:
     return outcome
 
 
-def _undergo(fault: Fault, fleet: Fleet, outcome: Outcome) -> None:
+def undergo(fault: Fault, fleet: Fleet, outcome: Outcome) -> None:
+    """One fault happens; takes note of how fast all was well again, and of what was not."""
     news = f"news-of-{fault.name}"
     with fault.hurt(fleet):
         told_at = fleet.registry.tell_news(news)
