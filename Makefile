@@ -14,7 +14,7 @@ PROTOS_VENV = .venv-protos
 CURRENT_VENV = .venv-protos-current
 
 .DEFAULT_GOAL := help
-.PHONY: help test check demo bench faults protos clean
+.PHONY: help test check demo bench faults soak protos clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: $(INSTALLED) ## measure what a call through the mesh costs
 
 faults: $(INSTALLED) ## hurt servers and etcd in every way we know; a line for each
 	$(BIN)/python -m tests.faults $(or $(ARGS),all)
+
+soak: $(INSTALLED) ## random faults for half an hour; SECONDS=180 for less, SEED=7 for the same again
+	$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),1800) $(if $(SEED),--seed $(SEED))
 
 # The last block says which file goes where; tests/protos checks that nobody forgot to run it.
 protos: ## generate the Python code of protos/
