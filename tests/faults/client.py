@@ -18,6 +18,7 @@ from meshkit._proto.echo_pb2_grpc import EchoStub
 from meshkit.client.call import Call as MeshCall
 from tests.faults.journal import OK, Call, Journal, name_of
 from tests.faults.program import arguments, end_with_parent
+from tests.faults.vitals import tell_vitals
 
 FAST = 0.005  # seconds that a call of kind "fast" takes
 SLOW = 1.5  # and one of kind "slow"
@@ -43,6 +44,7 @@ class Load:
     async def run(self) -> None:
         """Call until `over`, then wait for the calls that are under way."""
         looking = asyncio.create_task(self._look_at_the_loop())
+        telling = asyncio.create_task(tell_vitals(self._journal))
         streams = [asyncio.create_task(self._stream()) for _ in range(self._given.streams)]
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -56,6 +58,7 @@ class Load:
             task.cancel()
         await asyncio.gather(*unended, return_exceptions=True)
         looking.cancel()
+        telling.cancel()
         self._journal.note("done", begun=self._begun, late=self._late)
 
     async def _look_at_the_loop(self) -> None:

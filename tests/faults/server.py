@@ -15,6 +15,7 @@ from meshkit._proto.echo_pb2_grpc import EchoServicer
 from tests.faults.distance import place
 from tests.faults.journal import Journal
 from tests.faults.program import arguments, end_with_parent
+from tests.faults.vitals import tell_vitals
 
 SLOW = 0.5  # seconds that a slow server takes for each call
 
@@ -63,7 +64,9 @@ async def main(given: argparse.Namespace, journal: Journal) -> None:
         ) as server,
     ):
         journal.note("ready", port=server.address.rpartition(":")[2])
+        telling = asyncio.create_task(tell_vitals(journal))
         await server.serve_forever()
+        telling.cancel()
 
 
 if __name__ == "__main__":

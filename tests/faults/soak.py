@@ -1,0 +1,108 @@
+"""Random faults for a long time: python -m tests.faults.soak --seconds 1800 --seed 7.
+
+Half of the time a single etcd behind a proxy suffers, the other half the members of a cluster. A
+seed stands for the same faults of the same length in the same order; how far a run comes in its
+time depends on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tests.faults.cluster_faults import OF_CLUSTER
+from tests.faults.fleet import Fleet, Size
+from tests.faults.outages import Fault, undergo
+from tests.faults.outcome import Outcome
+from tests.faults.program import wait_until
+from tests.faults.registry import Setup
+from tests.faults.registry_faults import OF_DATA, OF_ETCD, OF_THE_WAY
+from tests.faults.vitals import Growth
+
+__all__ = ["SINGLE", "SIZE", "soak"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A registry, and all that may happen to it."""
+
+    name: str
+    setup: Setup
+    faults: Sequence[Fault]
+
+
+SINGLE: Final = Kind(
+    name="soak-single", setup=Setup(proxied=True), faults=(*OF_ETCD, *OF_DATA, *OF_THE_WAY)
+)
+CLUSTER: Final = Kind(name="soak-cluster", setup=Setup(members=3), faults=OF_CLUSTER)
+SIZE: Final = Size(servers=3, rate=50, streams=1, ttl=3)
+
+_LONGEST: Final = 6.0  # seconds of a fault, twice the TTL
+_CALM: Final = 2.0  # at most so many seconds between two faults
+_AGREE: Final = 15.0  # seconds, at the end
+_MORE: Final = 3  # tasks and descriptors: a reconnection under way
+_MORE_MEMORY: Final = 3.0  # MB: what an allocator does in a short time
+_SLOPE: Final = 4.0  # MB per hour, as soon as there is an hour to speak of
+_LONG: Final = 600.0  # seconds
+
+
+def soak(kind: Kind, size: Size, *, seconds: float, seed: int) -> Outcome:
+    """Random faults under load: no call fails, all agree in the end, and nothing has grown."""
+    rng, outcome, count = random.Random(seed), Outcome(f"{kind.name}, seed {seed}"), 0
+    with Fleet(size, kind.setup) as fleet:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            count += 1
+            fault = rng.choice(kind.faults)
+            fleet.size = replace(size, seconds=round(rng.uniform(0.2, _LONGEST), 1))
+            _suffer(replace(fault, name=f"{count}-{fault.name}"), fleet, outcome)
+            fleet.run(rng.uniform(0.0, _CALM))
+        wait_until("the clients know what etcd holds", fleet.agrees, _AGREE)
+        outcome.finish(fleet)
+        growths = {p.name: Growth.of(p.happenings("vitals")) for p in fleet.programs}
+    outcome.require_no_failure()
+    outcome.figures["faults"] = f"{count}"
+    for name, growth in growths.items():
+        outcome.figures[f"{name} grew by"] = (
+            f"{growth.tasks:+.0f} tasks, {growth.fds:+.0f} fds, {growth.rss:+.1f} MB "
+            f"({growth.slope:+.1f} MB/h)"
+        )
+        outcome.require(growth.tasks <= _MORE, f"{name} has {growth.tasks} tasks more")
+        outcome.require(growth.fds <= _MORE, f"{name} has {growth.fds} descriptors more")
+        memory = growth.slope / _SLOPE if seconds > _LONG else growth.rss / _MORE_MEMORY
+        outcome.require(memory <= 1, f"{name} takes {growth.rss:.1f} MB more")
+    return outcome
+
+
+def _suffer(fault: Fault, fleet: Fleet, outcome: Outcome) -> None:
+    """Undergo a fault, and tell of it."""
+    trial = Outcome(fault.name)
+    undergo(fault, fleet, trial)
+    figures = "; ".join(trial.figures.values())
+    print(f"  {fault.name}, {fleet.size.seconds:.1f} s: {figures}", flush=True)
+    outcome.problems += trial.problems
+
+
+def main() -> int:
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--seconds", type=float, default=1800.0, help="of faults, both kinds")
+    flags.add_argument("--seed", type=int, default=None, help="which faults; default: any")
+    given = flags.parse_args()
+    seed = random.randrange(10**6) if given.seed is None else given.seed
+    print(f"seed {seed}", flush=True)
+    outcomes = []
+    for kind in (SINGLE, CLUSTER):
+        outcomes.append(soak(kind, SIZE, seconds=given.seconds / 2, seed=seed))
+        print(outcomes[-1].line(), flush=True)
+    return min(1, sum(bool(outcome.problems) for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops what was started, as Ctrl-C
+    sys.exit(main())
