@@ -54,6 +54,7 @@ def outage(name: str, faults: Sequence[Fault], size: Size) -> Outcome:
             fleet.run(1)
             undergo(fault, fleet, outcome)
         missed_at = _last_missed(fleet, size.ttl + 2)  # as long as a lease lives unrenewed
+        wait_until("the clients know what etcd holds", fleet.agrees, size.ttl + _AGREE)
         outcome.finish(fleet)
         changes = fleet.changes(since=0)
     outcome.require_no_failure()
@@ -75,8 +76,6 @@ def undergo(fault: Fault, fleet: Fleet, outcome: Outcome) -> None:
         wait_until(what, lambda: _learnt_at(fleet, news) < math.inf, _AGREE)
         known = max(0.0, _learnt_at(fleet, news) - told_at)
     fleet.registry.erase(news)
-    what = f"{fault.name}: the clients know what etcd holds"
-    wait_until(what, fleet.agrees, fleet.size.ttl + _AGREE)
     within = fleet.size.ttl / 3 + _RENEWAL + _NOISE
     outcome.require(registered <= within, f"{fault.name}: registered after {registered:.2f} s")
     within = fault.news_within + _NOISE
