@@ -298,14 +298,12 @@ async def test_health():
     sick.health = health.aio.HealthServicer()
     async with sick, serving("a") as (a,), open_channel(a, sick, options=TURNS) as (channel, _):
         assert await who(channel, 20) == {"a": 10, "sick": 10}
-        running = None
-        while running is None or sick.active == 0:
-            running = begin(channel, "unary_unary", b"sleep:0.2")
-            await asyncio.sleep(0.02)
+        running = [begin(channel, "unary_unary", b"sleep:1") for _ in range(2)]  # one on each
+        await until(lambda: sick.active == 1)
         await sick.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         await until(lambda: readiness(channel)["sick"] is Readiness.FAILING)
         assert await who(channel, 20) == {"a": 20}
-        assert await running == b"sleep:0.2@sick"
+        assert sorted([await call for call in running]) == [b"sleep:1@a", b"sleep:1@sick"]
         await sick.health.set("", health_pb2.HealthCheckResponse.SERVING)
         await until(lambda: readiness(channel)["sick"] is Readiness.READY)
         assert await who(channel, 20) == {"a": 10, "sick": 10}
