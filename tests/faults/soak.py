@@ -38,7 +38,10 @@ class Kind:
 
 
 SINGLE: Final = Kind(
-    name="soak-single", setup=Setup(proxied=True), faults=(*OF_ETCD, *OF_DATA, *OF_THE_WAY)
+    name="soak-single",
+    setup=Setup(proxied=True),
+    # Garbage has values of 1 MB: what an allocator keeps of them would hide what a leak takes.
+    faults=[f for f in (*OF_ETCD, *OF_DATA, *OF_THE_WAY) if f.name != "garbage"],
 )
 CLUSTER: Final = Kind(name="soak-cluster", setup=Setup(members=3), faults=OF_CLUSTER)
 SIZE: Final = Size(servers=3, rate=50, streams=1, ttl=3)
