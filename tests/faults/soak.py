@@ -49,7 +49,7 @@ SIZE: Final = Size(servers=3, rate=50, streams=1, ttl=3)
 _LONGEST: Final = 6.0  # seconds of a fault, twice the TTL
 _CALM: Final = 2.0  # at most so many seconds between two faults
 _AGREE: Final = 15.0  # seconds, at the end
-_MORE: Final = 3  # tasks and descriptors: a reconnection under way
+_MORE: Final = 5  # tasks and descriptors: a moment with fewer calls than others
 _MORE_MEMORY: Final = 3.0  # MB: what an allocator does in a short time
 _SLOPE: Final = 4.0  # MB per hour, as soon as there is an hour to speak of
 _LONG: Final = 600.0  # seconds

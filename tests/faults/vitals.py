@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, Self
@@ -35,26 +35,33 @@ async def tell_vitals(journal: Journal) -> NoReturn:
 
 @dataclass(frozen=True)
 class Growth:
-    """How much more a process held at the end than once it was warm; `slope` is in MB per hour."""
+    """How much more a process held at the end than once it was warm, in the last and first quarter.
+
+    Attributes:
+        tasks: the fewest: calls and reconnections come and go.
+        fds: likewise.
+        rss: the median, in MB.
+        slope: of it, in MB per hour.
+    """
 
     tasks: float
     fds: float
-    rss: float  # MB
+    rss: float
     slope: float
 
     @classmethod
     def of(cls, vitals: Sequence[Happening]) -> Self:
-        """From all that a process told; medians of quarters, since calls come and go."""
+        """From all that a process told."""
         warm = vitals[round(len(vitals) * _WARM) :]
         some = max(1, len(warm) // 4)
 
-        def growth(what: str) -> float:
-            first, last = warm[:some], warm[-some:]
-            return statistics.median(v.fields[what] for v in last) - statistics.median(
-                v.fields[what] for v in first
-            )
+        def growth(what: str, reduce: Callable[[list[float]], float]) -> float:
+            first, last = ([v.fields[what] for v in part] for part in (warm[:some], warm[-some:]))
+            return reduce(last) - reduce(first)
 
         hours = [v.at / 3600 for v in warm]
         memory = [v.fields["rss"] / _MB for v in warm]
         slope = statistics.linear_regression(hours, memory).slope
-        return cls(growth("tasks"), growth("fds"), growth("rss") / _MB, slope)
+        return cls(
+            growth("tasks", min), growth("fds", min), growth("rss", statistics.median) / _MB, slope
+        )
