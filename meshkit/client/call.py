@@ -39,14 +39,17 @@ class Call(Journey):
 
     def cancelled(self) -> bool:
         """Whether the call was cancelled."""
+        self.judge()
         return self._code is grpc.StatusCode.CANCELLED
 
     def done(self) -> bool:
         """Whether the call has ended."""
+        self.judge()
         return self._code is not None
 
     def cancel(self) -> bool:
         """Cancel the call; False if it has ended already."""
+        self.judge()
         if self._code is not None:
             return False
         self._is_cancelled = True
@@ -57,6 +60,7 @@ class Call(Journey):
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call `callback(self)` when the call has ended, or at once if it has."""
+        self.judge()
         if self._code is not None:
             callback(self)
         elif self._callbacks is None:
@@ -78,6 +82,7 @@ class Call(Journey):
         """What the call on the wire answers, wherever it has moved to; or our own verdict."""
         while (call := await self._on_wire()) is not None:
             answer = await getattr(call, question)()
+            self.judge()
             if call is self.wire:
                 return answer
         return getattr(self._error, question)()
@@ -136,10 +141,12 @@ class Call(Journey):
             try:
                 return await operation(call)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                self.judge()
                 if call is self.wire:
                     raise
             except grpc.aio.InternalError:  # core could not: the call is ending
                 await call.code()
+                self.judge()
                 if call is self.wire:
                     raise
             except asyncio.CancelledError as error:
@@ -147,6 +154,7 @@ class Call(Journey):
 
     async def interrupted(self, error: asyncio.CancelledError) -> NoReturn:
         """A CancelledError came out of grpc.aio: raise what it really was."""
+        self.judge()
         await heed(error)
         if self._is_cancelled:
             raise error

@@ -45,6 +45,8 @@ class Journey:
     node: Subchannel | None = None
     _code: grpc.StatusCode | None = None  # set when the call has ended
     _error: grpc.aio.AioRpcError | None = None  # our own verdict, if it is not the wire's
+    _unjudged: Any = None  # grpc.aio's call that has ended and was not asked for its status yet
+    _is_awaited = False
     _is_cancelled = False
     _callbacks: list[Callable[[Any], None]] | None = None
     _moved: anyio.Event | None = None
@@ -128,16 +130,31 @@ class Journey:
             moved.set()
 
     def ended(self, call: Any) -> None:
-        """The call on the wire has ended: account for it; is that the end of ours?"""
-        node = self.node
-        assert node is not None  # noqa: S101 -- `send` has set it
+        """The call on the wire has ended: account for it.
+
+        Asking grpc.aio for the status costs as much as all the rest that we do. Whoever awaits the
+        response meets an error anyway and asks for a judgement then; a response needs none.
+        """
+        assert self.node is not None  # noqa: S101 -- `send` has set it
+        self.node.finish(ok=True)  # until judged otherwise
+        self._unjudged = call
+        if not self._is_awaited or self._callbacks is not None:
+            self.judge()
+
+    def judge(self) -> None:
+        """Is the end of the call on the wire the end of ours?"""
+        call, self._unjudged = self._unjudged, None
+        if call is None:
+            return
         code = _now(call.code()) or grpc.StatusCode.UNKNOWN
-        node.finish(code is grpc.StatusCode.OK)
-        if code is grpc.StatusCode.UNAVAILABLE:
-            details = _now(call.details()) or ""
-            if node.was_never_sent(details):
-                self._move_on(node, details)
-                return
+        node = self.node
+        if code is not grpc.StatusCode.OK and node is not None:
+            node.failed += 1
+            if code is grpc.StatusCode.UNAVAILABLE:
+                details = _now(call.details()) or ""
+                if node.was_never_sent(details):
+                    self._move_on(node, details)
+                    return
         self._finish(code)
 
     def _move_on(self, node: Subchannel, details: str) -> None:

@@ -36,8 +36,6 @@ def _options(
     metadata: Any, credentials: grpc.CallCredentials | None, compression: grpc.Compression | None
 ) -> Mapping[str, Any]:
     """What is handed to grpc.aio as it is, whichever connection the call is put on."""
-    if metadata is None and credentials is None and compression is None:
-        return _NO_OPTIONS
     return {
         "metadata": checked(metadata),
         "credentials": credentials,
@@ -62,7 +60,9 @@ class _UnaryRequest:
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        options = _options(metadata, credentials, compression)
+        options = _NO_OPTIONS
+        if metadata is not None or credentials is not None or compression is not None:
+            options = _options(metadata, credentials, compression)
         return self._call(self._dispatch, self._method, request, timeout, wait_for_ready, options)
 
 
@@ -82,7 +82,9 @@ class _StreamRequest:
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        options = _options(metadata, credentials, compression)
+        options = _NO_OPTIONS
+        if metadata is not None or credentials is not None or compression is not None:
+            options = _options(metadata, credentials, compression)
         requests = None if request_iterator is None else Replay(request_iterator)
         return self._call(self._dispatch, self._method, requests, timeout, wait_for_ready, options)
 

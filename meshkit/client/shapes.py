@@ -21,6 +21,7 @@ __all__ = ["StreamStreamCall", "StreamUnaryCall", "UnaryStreamCall", "UnaryUnary
 
 class _UnaryResponse(Call):
     def __await__(self) -> Generator[Any, None, Any]:
+        self._is_awaited = True
         while True:
             call = self.wire
             if call is None:
@@ -28,6 +29,7 @@ class _UnaryResponse(Call):
             try:
                 return (yield from call.__await__())
             except grpc.aio.AioRpcError:
+                self.judge()
                 if call is self.wire:
                     raise
             except asyncio.CancelledError as error:
