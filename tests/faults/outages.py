@@ -82,7 +82,9 @@ def undergo(fault: Fault, fleet: Fleet, outcome: Outcome) -> None:
     outcome.require(known <= within, f"{fault.name}: clients had the news after {known:.2f} s")
     totals = [change.fields["total"] for change in fleet.changes(since=told_at)]
     figures = f"registered after {registered:.2f} s, news after {known:.2f} s"
-    outcome.figures[f"{fault.name}:"] = f"{figures}, smallest set {min(totals, default=fleet.size.servers)}"
+    outcome.figures[f"{fault.name}:"] = (
+        f"{figures}, smallest set {min(totals, default=fleet.size.servers)}"
+    )
 
 
 def _learnt_at(fleet: Fleet, name: str) -> float:
