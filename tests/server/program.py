@@ -13,6 +13,7 @@ import asyncio
 import signal
 import sys
 import threading
+import time
 
 from meshkit.server import Quiet, Server, ServerOptions
 from tests.server.fakes import FakeRegistrar
@@ -89,13 +90,14 @@ async def hosted():
 
 
 def in_a_thread():
-    asked = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    asked = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     loop = asyncio.new_event_loop()
     told = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=[serve(5.0, told)])
     thread.start()
-    asked.wait()
+    while not asked:  # a lock would be one more thing that the handler could wait for
+        time.sleep(0.05)
     loop.call_soon_threadsafe(told.set)
     thread.join()
     loop.close()
