@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 
 from meshkit.balancer.balancer import Balancer, Readiness
-from meshkit.balancer.pickers import PowerOfTwo
+from meshkit.balancer.policies import PowerOfTwo
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.registry.layouts import DEFAULT_NAMESPACE, make_layout
@@ -51,6 +51,13 @@ def decode(key: str, value: bytes) -> Endpoint:
     return LAYOUT.decode("orders", key, value)
 
 
+class AnyCall:
+    """What a picker may know of a call."""
+
+    path = "/orders/Get"
+    metadata = ()
+
+
 class Client:
     """All that a change passes on its way from the registry to a call."""
 
@@ -58,7 +65,9 @@ class Client:
         self._revisions = count(2)
         self._view = View("orders", decode, hold=20.0, skip=print)
         self._known = EndpointSet("orders")
-        self._balancer = Balancer("orders", make_node=Node, picker=PowerOfTwo(random.Random(1)))
+        self._balancer = Balancer(
+            "orders", make_node=Node, picker=PowerOfTwo().picker(random.Random(1), time.monotonic)
+        )
         items = tuple(KeyValue(*entry("orders", number)) for number in range(size))
         self._adopt(self._view.relist(Listing(1, items), 0.0))
         for node in self._balancer.nodes:
@@ -76,7 +85,7 @@ class Client:
     def change(self, number: int, weight: int) -> None:
         """Another weight, and the next call."""
         self._apply(*entry("orders", number, weight))
-        self._balancer.pick()
+        self._balancer.pick(AnyCall)
 
     def replace(self, number: int, by: int) -> None:
         """One leaves, another one comes and is connected; and the next call."""
@@ -84,7 +93,7 @@ class Client:
         self._apply(*entry("orders", by))
         [node] = [self._balancer._nodes[f"{by:032x}"]]  # noqa: SLF001 -- as its connection has it
         self._balancer.set_readiness(node, Readiness.READY)
-        self._balancer.pick()
+        self._balancer.pick(AnyCall)
 
 
 def _changes(size: int, client: Client) -> Iterator[Callable[[], None]]:

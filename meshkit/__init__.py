@@ -1,6 +1,15 @@
 """Service registration, discovery and per-call load balancing for asyncio gRPC programs."""
 
-from meshkit.balancer import Counts, Node, Picker, PickerFactory, PowerOfTwo, Readiness, RoundRobin
+from meshkit.balancer import (
+    Counts,
+    Node,
+    Picker,
+    PickInfo,
+    Policy,
+    PowerOfTwo,
+    Readiness,
+    RoundRobin,
+)
 from meshkit.client import Channel, ChannelOptions, ChannelStatus, ConnectionOptions, EndpointStatus
 from meshkit.discovery import (
     Registrar,
@@ -52,7 +61,8 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "Counts",
     "Node",
     "Picker",
-    "PickerFactory",
+    "PickInfo",
+    "Policy",
     "PowerOfTwo",
     "Readiness",
     "RoundRobin",

@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack, final, overload
 
 import grpc
 
-from meshkit.balancer import PickerFactory
+from meshkit.balancer import Policy
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
 from meshkit.discovery import REGISTER_TIMEOUT, Registration
@@ -126,7 +126,7 @@ class Mesh:
         service: str,
         /,
         *,
-        policy: str | PickerFactory = "p2c",
+        policy: str | Policy = "p2c",
         credentials: grpc.ChannelCredentials | None = None,
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         compression: grpc.Compression | None = None,
@@ -143,7 +143,7 @@ class Mesh:
 
         Args:
             service: the name the servers registered.
-            policy: `"p2c"`, `"round_robin"`, or a function from a `random.Random` to a picker.
+            policy: `"p2c"`, `"round_robin"`, or a `Policy`.
             credentials: for TLS to the servers; the certificate must name the service.
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.

@@ -1,25 +1,29 @@
 """Who takes the next call: pure, no I/O, no clock, no dice of its own."""
 
 from meshkit.balancer.balancer import Balancer, Counts, Readiness
-from meshkit.balancer.load import PendingCalls
-from meshkit.balancer.pickers import (
+from meshkit.balancer.load import Load
+from meshkit.balancer.policies import (
+    Clock,
     Node,
     Picker,
-    PickerFactory,
+    PickInfo,
+    Policy,
     PowerOfTwo,
     RoundRobin,
-    picker_named,
+    policy_named,
 )
 
 __all__ = [
     "Balancer",
+    "Clock",
     "Counts",
+    "Load",
     "Node",
-    "PendingCalls",
+    "PickInfo",
     "Picker",
-    "PickerFactory",
+    "Policy",
     "PowerOfTwo",
     "Readiness",
     "RoundRobin",
-    "picker_named",
+    "policy_named",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar, final
 
-from meshkit.balancer.pickers import Node, Picker
+from meshkit.balancer.policies.policy import Node, Picker, PickInfo, id_of
 from meshkit.endpoint import Endpoint, EndpointSet, State
 
 __all__ = ["Balancer", "Counts", "Readiness"]
@@ -72,10 +72,14 @@ class Balancer(Generic[N]):
         """All nodes, in order of endpoint id."""
         return [self._nodes[endpoint_id] for endpoint_id in self._want.by_id]
 
-    def pick(self) -> N | None:
-        """The node for the next call, or None while there is none to pick."""
+    def pick(self, info: PickInfo) -> N | None:
+        """The node for a call, or None while there is none to pick."""
         pickable = self._pickable or self._choice()
-        return self._picker.pick(pickable) if pickable else None
+        return self._picker.pick(pickable, info) if pickable else None
+
+    def adopt(self, picker: Picker) -> None:
+        """Let another policy choose from now on; what the nodes have learnt stays."""
+        self._picker = picker
 
     def reconcile(self, want: EndpointSet) -> list[N]:
         """Adopt `want`; return the nodes that are no longer part of it, for the caller to retire.
@@ -101,7 +105,7 @@ class Balancer(Generic[N]):
             self._nodes[node.endpoint.id] = node
             self._readiness[node.endpoint.id] = Readiness.CONNECTING
             self._put_in(node)
-        return sorted(gone, key=_id_of)
+        return sorted(gone, key=id_of)
 
     def set_readiness(self, node: N, readiness: Readiness) -> None:
         """Take note of what became of the connection of `node`.
@@ -127,12 +131,12 @@ class Balancer(Generic[N]):
         return self._pickable
 
     def _put_in(self, node: N) -> None:
-        insort(self._by_state[self._state_of(node)], node, key=_id_of)
+        insort(self._by_state[self._state_of(node)], node, key=id_of)
         self._pickable = ()
 
     def _take_out(self, node: N) -> None:
         nodes = self._by_state[self._state_of(node)]
-        del nodes[bisect_left(nodes, node.endpoint.id, key=_id_of)]
+        del nodes[bisect_left(nodes, node.endpoint.id, key=id_of)]
         self._pickable = ()
 
     def _state_of(self, node: N) -> str:
@@ -142,7 +146,3 @@ class Balancer(Generic[N]):
         if node.endpoint.weight == 0:
             return "parked"
         return "draining" if node.endpoint.state is State.DRAINING else "ready"
-
-
-def _id_of(node: Node) -> str:
-    return node.endpoint.id

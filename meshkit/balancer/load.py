@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["PendingCalls"]
+__all__ = ["Load"]
 
 
-class PendingCalls:
-    """Counts the calls of this client that one endpoint has not answered yet.
+class Load:
+    """The calls of this client at one endpoint: how many now, and how they went.
 
-    The simplest load that works: it needs no clock, and a slow endpoint shows at once because
-    its calls stay pending. A node may be one of these, so that pickers read `pending` directly.
+    A node may be one of these, so that pickers read `pending` directly.
 
     Attributes:
         pending: calls under way now.
@@ -33,14 +32,25 @@ class PendingCalls:
         """Count a call that begins; `finish` must follow on every path."""
         self.pending += 1
 
-    def finish(self, ok: bool) -> None:
-        """Count the end of a call that was counted by `start`."""
+    def finish(self, took: float, now: float) -> None:  # noqa: ARG002
+        """Count the end of a call that was counted by `start`.
+
+        Args:
+            took: seconds from its start.
+            now: the clock's seconds.
+        """
         if self.pending == 0:  # a call counted twice would make this endpoint look idle for ever
             raise RuntimeError("finish() without start()")
         self.pending -= 1
         self.finished += 1
-        if not ok:
-            self.failed += 1
+
+    def fail(self) -> None:
+        """A call that has finished turns out to have ended badly.
+
+        Said apart from `finish`: asking grpc.aio for a status costs as much as all the rest, and a
+        call whose response is awaited tells a failure by itself.
+        """
+        self.failed += 1
 
     def __repr__(self) -> str:
-        return f"<PendingCalls: {self.pending} of {self.started} pending, {self.failed} failed>"
+        return f"<Load: {self.pending} of {self.started} pending, {self.failed} failed>"

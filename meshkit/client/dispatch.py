@@ -15,7 +15,7 @@ import anyio
 import grpc
 import grpc.aio
 
-from meshkit.balancer import Balancer, Counts, Readiness, picker_named
+from meshkit.balancer import Balancer, Counts, Readiness, policy_named
 from meshkit.client.explain import explain, rpc_error
 from meshkit.client.journey import Journey
 from meshkit.client.options import ChannelOptions
@@ -38,7 +38,7 @@ class Dispatch:
 
     Attributes:
         balancer: the connections, and which of them may be picked.
-        pick: the connection for the next call; None while there is none. Raises when closed.
+        pick: the connection for a call; None while there is none. Raises when closed.
         queue: calls that wait for a connection, oldest first.
         resolution: what is known of the service.
         watch: where that comes from; None before anybody was asked.
@@ -55,11 +55,12 @@ class Dispatch:
         self._supervisor = supervisor
         self._connection = options.connection
         self._emit = emit
-        rng = random.Random()
         policy = options.policy
-        picker = picker_named(policy, rng) if isinstance(policy, str) else policy(rng)
+        if isinstance(policy, str):
+            policy = policy_named(policy)
+        picker = policy.picker(random.Random(), self.now)
         self.balancer = Balancer(service, make_node=self._connect, picker=picker)
-        self.pick: Callable[[], Subchannel | None] = self.balancer.pick
+        self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
         self.resolution = Resolution()
         self.watch: Watch | None = None
         self.state = Latest(States.CONNECTING)
@@ -200,7 +201,7 @@ class Dispatch:
 
     def refuse(self, say: Callable[[], NoReturn]) -> None:
         """From now on each call meets `say`, which raises."""
-        self.pick = say
+        self.pick = lambda _: say()
 
     async def close(self, grace: float) -> None:
         """End the calls that wait, give running ones `grace` seconds, close all connections."""

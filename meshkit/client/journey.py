@@ -7,7 +7,7 @@ entry in the queue and, with a deadline, a timer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -51,6 +51,7 @@ class Journey:
     _callbacks: list[Callable[[Any], None]] | None = None
     _moved: anyio.Event | None = None
     _timer: asyncio.TimerHandle | None = None
+    _sent_at = 0.0  # by the dispatch's clock
 
     def __init__(
         self,
@@ -67,11 +68,21 @@ class Journey:
         self._deadline = None if timeout is None else dispatch.now() + timeout
         self._wait_for_ready = bool(wait_for_ready)
         self._options = options
-        node = dispatch.pick() or dispatch.last_resort(self._wait_for_ready)
+        node = dispatch.pick(self) or dispatch.last_resort(self._wait_for_ready)
         if node is None:
             self._enqueue()
         else:
             self.send(node, timeout)
+
+    @property
+    def path(self) -> str:
+        """The method's full name."""
+        return self._method.path
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        """What the caller sends along."""
+        return self._options.get("metadata") or ()
 
     def send(self, node: Subchannel, timeout: float | None) -> None:
         """Put the call on a connection."""
@@ -80,6 +91,7 @@ class Journey:
             self.request, timeout=timeout, **self._options
         )
         node.start()
+        self._sent_at = self._dispatch.now()
         call.add_done_callback(self.on_end())
 
     def on_end(self) -> Callable[[Any], None]:
@@ -90,7 +102,7 @@ class Journey:
         """From the queue: leave it if there is a connection now, or no hope."""
         if self._code is not None:  # ended by a done callback of one before it in the queue
             return
-        node = self._dispatch.pick() or self._dispatch.last_resort(self._wait_for_ready)
+        node = self._dispatch.pick(self) or self._dispatch.last_resort(self._wait_for_ready)
         if node is not None:
             self._send_again(node)
         elif (verdict := self._dispatch.verdict(self._wait_for_ready)) is not None:
@@ -136,7 +148,8 @@ class Journey:
         response meets an error anyway and asks for a judgement then; a response needs none.
         """
         assert self.node is not None  # noqa: S101 -- `send` has set it
-        self.node.finish(ok=True)  # until judged otherwise
+        now = self._dispatch.now()
+        self.node.finish(now - self._sent_at, now)
         self._unjudged = call
         if not self._is_awaited or self._callbacks is not None:
             self.judge()
@@ -149,7 +162,7 @@ class Journey:
         code = _now(call.code()) or grpc.StatusCode.UNKNOWN
         node = self.node
         if code is not grpc.StatusCode.OK and node is not None:
-            node.failed += 1
+            node.fail()
             if code is grpc.StatusCode.UNAVAILABLE:
                 details = _now(call.details()) or ""
                 if node.was_never_sent(details):
@@ -166,7 +179,7 @@ class Journey:
         self._dispatch.lost(node, details)
         if self._dispatch.is_closed or self.is_spent():
             self.settle(self._dispatch.unavailable())
-        elif (other := self._dispatch.pick()) is not None:
+        elif (other := self._dispatch.pick(self)) is not None:
             self._send_again(other)
         else:
             self._enqueue()

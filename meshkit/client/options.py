@@ -7,7 +7,7 @@ from typing import final
 
 import grpc
 
-from meshkit.balancer import PickerFactory, Readiness
+from meshkit.balancer import Policy, Readiness
 from meshkit.client.connection import ConnectionOptions
 from meshkit.client.subchannel import Subchannel
 from meshkit.endpoint import Endpoint
@@ -21,12 +21,11 @@ class ChannelOptions:
     """How a channel balances and connects.
 
     Attributes:
-        policy: `"p2c"` (two random choices, fewer pending calls), `"round_robin"`, or a function
-            from a `random.Random` to a picker.
+        policy: `"p2c"` (two random choices, fewer pending calls), `"round_robin"`, or a `Policy`.
         connection: credentials, interceptors, compression and options of the connections.
     """
 
-    policy: str | PickerFactory = "p2c"
+    policy: str | Policy = "p2c"
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
 
 

@@ -65,12 +65,15 @@ class _StreamResponse(Call):
 
     def on_end(self) -> Callable[[Any], None]:
         node, this = self.node, weakref.ref(self)
+        clock, sent_at = self._dispatch.now, self._sent_at
 
         def ended(call: Any) -> None:
             if (still_held := this()) is not None:
                 still_held.ended(call)
             elif node is not None:
-                node.finish(ok=False)
+                now = clock()
+                node.finish(now - sent_at, now)
+                node.fail()
 
         return ended
 

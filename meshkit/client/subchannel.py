@@ -10,7 +10,7 @@ import anyio
 import grpc
 import grpc.aio
 
-from meshkit.balancer import PendingCalls, Readiness
+from meshkit.balancer import Load, Readiness
 from meshkit.client.connection import ConnectionOptions, fresh_number, untraced
 from meshkit.endpoint import Endpoint
 from meshkit.identity import stranger
@@ -61,7 +61,7 @@ class _Multicallables(dict[Method, Callable[..., Any]]):
 
 
 @final
-class Subchannel(PendingCalls):
+class Subchannel(Load):
     """One grpc.aio channel to one endpoint, and the calls that are on it.
 
     Attributes:
@@ -94,9 +94,9 @@ class Subchannel(PendingCalls):
     def __repr__(self) -> str:
         return f"<Subchannel {self.endpoint.address} {self.readiness}, {self.pending} pending>"
 
-    def finish(self, ok: bool) -> None:
+    def finish(self, took: float, now: float) -> None:
         """Count the end of a call; whoever waits to close the connection may be waiting for it."""
-        super().finish(ok)
+        super().finish(took, now)
         if self.pending == 0 and self._idle is not None:
             self._idle.set()
 

@@ -1,10 +1,13 @@
 """Nodes and endpoint sets for tests of balancing."""
 
-from meshkit.balancer.load import PendingCalls
+import random
+
+from meshkit.balancer.load import Load
+from meshkit.balancer.policies import Picker, Policy
 from meshkit.endpoint import Endpoint, EndpointSet
 
 
-class FakeNode(PendingCalls):
+class FakeNode(Load):
     """A node without a connection: an endpoint and its pending calls."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -13,6 +16,22 @@ class FakeNode(PendingCalls):
 
     def __repr__(self) -> str:
         return f"<FakeNode {self.endpoint.id}>"
+
+
+class Call:
+    """What a picker may know of a call."""
+
+    def __init__(self, path: str = "/Orders/Get", **metadata: str) -> None:
+        self.path = path
+        self.metadata = tuple(metadata.items())
+
+
+CALL = Call()
+
+
+def picker_of(policy: type[Policy], rng: random.Random) -> Picker:
+    """The picker of a policy with its default parameters, in a world where time stands still."""
+    return policy().picker(rng, lambda: 0.0)
 
 
 def endpoint(name: str, address: str = "", **fields) -> Endpoint:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshkit.balancer import Balancer, Picker, Readiness
-from tests.balancer.nodes import FakeNode, endpoints
+from tests.balancer.nodes import CALL, FakeNode, endpoints
 
 
 @dataclass
@@ -36,17 +36,18 @@ def simulate(
     rng = random.Random(f"arrivals {seed}")  # other dice than those of the picker
     outcome, order = Outcome(), itertools.count()
     free_at = dict.fromkeys(servers, 0.0)
-    ends: list[tuple[float, int, FakeNode]] = []
+    ends: list[tuple[float, int, FakeNode, float]] = []
     now = 0.0
     for _ in range(calls):
         now += rng.expovariate(rate)
         while ends and ends[0][0] <= now:
-            heapq.heappop(ends)[2].finish(True)
-        node = balancer.pick()
+            end, _, node, began = heapq.heappop(ends)
+            node.finish(end - began, end)
+        node = balancer.pick(CALL)
         name = node.endpoint.id
         node.start()
         free_at[name] = max(now, free_at[name]) + servers[name]
-        heapq.heappush(ends, (free_at[name], next(order), node))
+        heapq.heappush(ends, (free_at[name], next(order), node, now))
         outcome.calls[name] += 1
         outcome.latencies.append(free_at[name] - now)
         outcome.most_pending = max(outcome.most_pending, node.pending)

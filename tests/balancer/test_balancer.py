@@ -6,16 +6,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from meshkit.balancer.balancer import Balancer, Readiness
-from meshkit.balancer.pickers import PowerOfTwo, RoundRobin
+from meshkit.balancer.policies import PowerOfTwo, RoundRobin
 from meshkit.endpoint import State
-from tests.balancer.nodes import FakeNode, endpoint, endpoints
+from tests.balancer.nodes import CALL, FakeNode, endpoint, endpoints, picker_of
 
 READY, CONNECTING, FAILING = Readiness.READY, Readiness.CONNECTING, Readiness.FAILING
 
 
 def balancer_of(*members) -> Balancer[FakeNode]:
     """A balancer whose nodes are all ready."""
-    balancer = Balancer("orders", make_node=FakeNode, picker=RoundRobin(random.Random(1)))
+    balancer = Balancer(
+        "orders", make_node=FakeNode, picker=picker_of(RoundRobin, random.Random(1))
+    )
     balancer.reconcile(endpoints(*members))
     for node in balancer.nodes:
         balancer.set_readiness(node, READY)
@@ -28,31 +30,36 @@ def node_of(balancer: Balancer[FakeNode], name: str) -> FakeNode:
 
 def picked(balancer: Balancer[FakeNode], times: int = 20) -> set[str]:
     """Ids of whom `times` calls go to."""
-    return {node.endpoint.id for _ in range(times) if (node := balancer.pick()) is not None}
+    return {node.endpoint.id for _ in range(times) if (node := balancer.pick(CALL)) is not None}
 
 
 def test_nothing_to_pick_before_the_first_set():
-    balancer = Balancer("orders", make_node=FakeNode, picker=RoundRobin(random.Random(1)))
-    assert balancer.pick() is None
+    balancer = Balancer(
+        "orders", make_node=FakeNode, picker=picker_of(RoundRobin, random.Random(1))
+    )
+    assert balancer.pick(CALL) is None
     assert repr(balancer) == "<Balancer 'orders' r0: no endpoints>"
 
 
 def test_only_ready_nodes_are_picked():
-    balancer = Balancer("orders", make_node=FakeNode, picker=RoundRobin(random.Random(1)))
+    balancer = Balancer(
+        "orders", make_node=FakeNode, picker=picker_of(RoundRobin, random.Random(1))
+    )
     assert balancer.reconcile(endpoints("a", "b", "c")) == []
-    assert balancer.pick() is None
+    assert balancer.pick(CALL) is None
     balancer.set_readiness(node_of(balancer, "a"), READY)
     balancer.set_readiness(node_of(balancer, "b"), FAILING)
     assert picked(balancer) == {"a"}
     balancer.set_readiness(node_of(balancer, "a"), CONNECTING)
-    assert balancer.pick() is None
+    assert balancer.pick(CALL) is None
 
 
 def test_update_keeps_load_history():
     balancer = balancer_of("a", "b")
     a = node_of(balancer, "a")
     a.start()
-    a.finish(False)
+    a.finish(0.1, 0.1)
+    a.fail()
     a.start()
 
     changed = endpoint("a", weight=50, zone="z2", metadata={"color": "blue"})
@@ -86,7 +93,7 @@ def test_a_late_report_of_a_retired_node_has_no_effect():
     balancer.reconcile(endpoints(endpoint("a", "elsewhere:1")))
     balancer.set_readiness(moved, READY)
     balancer.set_readiness(gone, READY)
-    assert balancer.pick() is None
+    assert balancer.pick(CALL) is None
     assert repr(balancer) == "<Balancer 'orders' r1: 1 connecting>"
 
 
@@ -94,7 +101,7 @@ def test_an_empty_set_retires_all():
     balancer = balancer_of("a", "b")
     before = list(balancer.nodes)
     assert balancer.reconcile(endpoints(revision=9)) == before
-    assert balancer.pick() is None
+    assert balancer.pick(CALL) is None
     assert repr(balancer) == "<Balancer 'orders' r9: no endpoints>"
 
 
@@ -102,7 +109,7 @@ def test_weight_zero_takes_no_calls():
     balancer = balancer_of(endpoint("a", weight=0), "b")
     assert picked(balancer) == {"b"}
     balancer.reconcile(endpoints(endpoint("a", weight=0)))
-    assert balancer.pick() is None
+    assert balancer.pick(CALL) is None
     assert str(balancer.counts()) == "1 parked"
     balancer.reconcile(endpoints(endpoint("a", weight=1)))
     assert picked(balancer) == {"a"}
@@ -134,7 +141,7 @@ def test_a_node_that_cannot_be_made_changes_nothing():
             raise ValueError(endpoint.address)
         return FakeNode(endpoint)
 
-    balancer = Balancer("orders", make_node=make, picker=RoundRobin(random.Random(1)))
+    balancer = Balancer("orders", make_node=make, picker=picker_of(RoundRobin, random.Random(1)))
     balancer.reconcile(endpoints("a"))
     (a,) = balancer.nodes
     with pytest.raises(ValueError, match="broken"):
@@ -158,7 +165,7 @@ class BalancerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        picker = PowerOfTwo(random.Random(1))
+        picker = picker_of(PowerOfTwo, random.Random(1))
         self.balancer = Balancer("orders", make_node=FakeNode, picker=picker)
         self.want = endpoints()
         self.ready: set[FakeNode] = set()
@@ -192,13 +199,13 @@ class BalancerMachine(RuleBasedStateMachine):
     def picks_only_who_may_be_picked(self):
         may = {n for n in self.ready if n.endpoint.weight > 0}
         may = {n for n in may if n.endpoint.state is State.SERVING} or may
-        node = self.balancer.pick()
+        node = self.balancer.pick(CALL)
         assert node in may if may else node is None
 
     @invariant()
     def counts_tell_why_nothing_is_picked(self):
         counts = self.balancer.counts()
-        assert (self.balancer.pick() is None) == (counts.ready == counts.draining == 0)
+        assert (self.balancer.pick(CALL) is None) == (counts.ready == counts.draining == 0)
         assert sum(getattr(counts, name) for name in counts.__slots__) == len(self.want)
 
 

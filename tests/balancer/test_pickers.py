@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshkit.balancer.pickers import PowerOfTwo, RoundRobin, picker_named
+from meshkit.balancer.policies import PowerOfTwo, RoundRobin, policy_named
 from meshkit.errors import ConfigError
-from tests.balancer.nodes import nodes
+from tests.balancer.nodes import CALL, nodes, picker_of
 
 SEEDS = range(20)
 POLICIES = [RoundRobin, PowerOfTwo]
@@ -33,19 +33,19 @@ class CountingSequence(Sequence):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_one_node_takes_everything(policy):
     (only,) = ready = nodes("a")
-    picker = policy(random.Random(1))
-    assert all(picker.pick(ready) is only for _ in range(10))
+    picker = picker_of(policy, random.Random(1))
+    assert all(picker.pick(ready, CALL) is only for _ in range(10))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("count", [10, 10_000])
 def test_a_pick_costs_the_same_with_any_number_of_nodes(policy, count):
-    picker = policy(random.Random(1))
+    picker = picker_of(policy, random.Random(1))
     ready = CountingSequence(nodes(*map(str, range(count))))
-    picker.pick(ready)
+    picker.pick(ready, CALL)
     ready.reads = 0
     for _ in range(100):
-        picker.pick(ready)
+        picker.pick(ready, CALL)
     assert ready.reads <= 2 * 100
 
 
@@ -53,14 +53,16 @@ class TestRoundRobin:
     @pytest.mark.parametrize("seed", SEEDS)
     def test_is_exactly_even(self, seed):
         ready = nodes("a", "b", "c")
-        picker = RoundRobin(random.Random(seed))
-        picks = Counter(picker.pick(ready).endpoint.id for _ in range(3_000))
+        picker = picker_of(RoundRobin, random.Random(seed))
+        picks = Counter(picker.pick(ready, CALL).endpoint.id for _ in range(3_000))
         assert picks == {"a": 1000, "b": 1000, "c": 1000}
 
     def test_clients_start_at_different_nodes(self):
         ready = nodes(*IDS)
         rng = random.Random(7)
-        starts = Counter(RoundRobin(rng).pick(ready).endpoint.id for _ in range(1_000))
+        starts = Counter(
+            picker_of(RoundRobin, rng).pick(ready, CALL).endpoint.id for _ in range(1_000)
+        )
         assert set(starts) == set(IDS)
         assert max(starts.values()) < 150
 
@@ -71,12 +73,12 @@ class TestRoundRobin:
         ),
     )
     def test_goes_on_behind_the_last_one_when_the_set_changes(self, seed, sets):
-        picker = RoundRobin(random.Random(seed))
+        picker = picker_of(RoundRobin, random.Random(seed))
         last = None
         for ids, picks in sets:
             ready = nodes(*sorted(ids))
             for _ in range(picks):
-                picked = picker.pick(ready).endpoint.id
+                picked = picker.pick(ready, CALL).endpoint.id
                 if last is not None:
                     later = [name for name in sorted(ids) if name > last]
                     assert picked == (later or sorted(ids))[0]
@@ -89,8 +91,8 @@ class TestRoundRobin:
     def test_who_stays_is_neither_skipped_nor_bunched(self, seed, flapping):
         """The set changes before every call; the share of those who stay is even all the same."""
         staying = set("aceg")
-        picker = RoundRobin(random.Random(seed))
-        picks = [picker.pick(nodes(*sorted(staying | ids))).endpoint.id for ids in flapping]
+        picker = picker_of(RoundRobin, random.Random(seed))
+        picks = [picker.pick(nodes(*sorted(staying | ids)), CALL).endpoint.id for ids in flapping]
         turns = [name for name in picks if name in staying]
         assert all(len(set(turns[i : i + 4])) == 4 for i in range(len(turns) - 3))
 
@@ -99,8 +101,8 @@ class TestPowerOfTwo:
     @pytest.mark.parametrize("seed", SEEDS)
     def test_sequential_calls_are_within_a_tenth_of_even(self, seed):
         ready = nodes("a", "b", "c")
-        picker = PowerOfTwo(random.Random(seed))
-        picks = Counter(picker.pick(ready).endpoint.id for _ in range(3_000))
+        picker = picker_of(PowerOfTwo, random.Random(seed))
+        picks = Counter(picker.pick(ready, CALL).endpoint.id for _ in range(3_000))
         assert all(900 <= picks[name] <= 1_100 for name in "abc"), picks
 
     def test_every_pair_is_equally_likely(self):
@@ -116,10 +118,10 @@ class TestPowerOfTwo:
                 return 0
 
         ready = [Seen(name) for name in "abcd"]
-        picker = PowerOfTwo(random.Random(3))
+        picker = picker_of(PowerOfTwo, random.Random(3))
         for _ in range(12_000):
             pair: set[str] = set()
-            picker.pick(ready)
+            picker.pick(ready, CALL)
             drawn[frozenset(pair)] += 1
         assert len(drawn) == 6
         assert all(len(pair) == 2 and 1_850 < times < 2_150 for pair, times in drawn.items())
@@ -130,27 +132,32 @@ class TestPowerOfTwo:
         for node, pending in zip(ready, loads, strict=True):
             node.pending = pending
         ready[0].pending = 6
-        picker = PowerOfTwo(random.Random(seed))
-        assert all(picker.pick(ready) is not ready[0] for _ in range(20))
+        picker = picker_of(PowerOfTwo, random.Random(seed))
+        assert all(picker.pick(ready, CALL) is not ready[0] for _ in range(20))
 
     def test_the_less_busy_of_two_wins_wherever_it_stands(self):
         ready = nodes("a", "b")
-        picker = PowerOfTwo(random.Random(5))
+        picker = picker_of(PowerOfTwo, random.Random(5))
         for busy, idle in [(0, 1), (1, 0)]:
             ready[busy].pending, ready[idle].pending = 1, 0
-            assert all(picker.pick(ready) is ready[idle] for _ in range(50))
+            assert all(picker.pick(ready, CALL) is ready[idle] for _ in range(50))
 
     def test_the_same_die_gives_the_same_picks(self):
         ready = nodes(*IDS)
-        one, other = PowerOfTwo(random.Random(9)), PowerOfTwo(random.Random(9))
-        assert [one.pick(ready) for _ in range(50)] == [other.pick(ready) for _ in range(50)]
+        one, other = (
+            picker_of(PowerOfTwo, random.Random(9)),
+            picker_of(PowerOfTwo, random.Random(9)),
+        )
+        assert [one.pick(ready, CALL) for _ in range(50)] == [
+            other.pick(ready, CALL) for _ in range(50)
+        ]
 
 
-class TestPickerNamed:
+class TestPolicyNamed:
     @pytest.mark.parametrize(("name", "policy"), [("p2c", PowerOfTwo), ("round_robin", RoundRobin)])
     def test_knows_the_policies(self, name, policy):
-        assert isinstance(picker_named(name, random.Random(1)), policy)
+        assert isinstance(policy_named(name), policy)
 
     def test_lists_the_valid_names(self):
         with pytest.raises(ConfigError, match=r"'fastest'; use one of \['p2c', 'round_robin'\]"):
-            picker_named("fastest", random.Random(1))
+            policy_named("fastest")

@@ -191,7 +191,7 @@ async def beside_a_dead_one(channel: Channel, *, dead: str) -> None:
     pick = channel._dispatch.pick
     dead_node = nodes[dead]
 
-    def pick_the_dead() -> Any:
+    def pick_the_dead(call: Any) -> Any:
         channel._dispatch.pick = pick
         return dead_node
 

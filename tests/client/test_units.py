@@ -201,5 +201,5 @@ async def test_closing_waits_for_calls_as_long_as_told():
                 await asyncio.sleep(0.01)
                 assert node._channel.get_state() is not grpc.ChannelConnectivity.SHUTDOWN
                 if grace is None:
-                    node.finish(ok=True)
+                    node.finish(0.1, 0.1)
             assert node._channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN

@@ -19,7 +19,6 @@ from tests.docs.markdown import ROOT, pages
 __all__ = ["TABLES", "regenerated"]
 
 _MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_UNDOCUMENTED = {"PickerFactory": "A function from a `random.Random` to a `Picker`."}
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -96,11 +95,9 @@ def _public() -> str:
     for name in meshkit.__all__:
         thing = getattr(meshkit, name)
         kind = "class" if isinstance(thing, type) else "function"
-        if name in _UNDOCUMENTED:
-            kind = "type"
-        elif isinstance(thing, type) and issubclass(thing, Exception):
+        if isinstance(thing, type) and issubclass(thing, Exception):
             kind = "error"
-        rows.append((f"`{name}`", kind, _UNDOCUMENTED.get(name) or _summary(thing)))
+        rows.append((f"`{name}`", kind, _summary(thing)))
     return _table(("name", "what", "in one line"), rows)
 
 

@@ -51,7 +51,7 @@ async def test_other_services_and_other_options_have_channels_of_their_own(mesh)
             for how in (
                 {},
                 {"policy": "round_robin"},
-                {"policy": RoundRobin},
+                {"policy": RoundRobin()},
                 {"options": [("grpc.max_receive_message_length", 1)]},
                 {"compression": grpc.Compression.Gzip},
                 {"credentials": credentials},

@@ -81,7 +81,7 @@ async def call(mesh: Mesh) -> None:
     async with mesh.channel("hello_service", policy="round_robin", warm_up=0.5) as borrowed:
         assert_type(borrowed, Channel)
         assert_type(borrowed.endpoints(), EndpointSet | None)
-    await mesh.channel("s", policy=PowerOfTwo)
+    await mesh.channel("s", policy=PowerOfTwo())
     await mesh.channel("s", credentials=grpc.ssl_channel_credentials(), options=[("a", 1)])
     await mesh.channel(service="s")  # type: ignore[call-arg]
     ConnectionOptions()
