@@ -1,0 +1,154 @@
+"""gRPC's service config: how the clients of a service make their calls.
+
+Source: grpc-proto's service_config.proto; gRFC A6, A17.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, TypeAlias, final
+
+from meshkit.errors import ConfigError
+from meshkit.fields import FieldError, Integer, Number, Place, check, from_json, to_json
+from meshkit.service_config.methods import MethodConfig
+
+__all__ = ["HealthCheckConfig", "RetryThrottling", "ServiceConfig", "ServiceConfigSource"]
+
+_NO_METHOD_CONFIG: Final = MethodConfig()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryThrottling:
+    """When retries and hedges pause because too much fails (gRFC A6).
+
+    Attributes:
+        max_tokens: a failure takes one; at half of them or fewer nothing is tried again.
+        token_ratio: what a success gives back; digits after the third decimal are cut off.
+    """
+
+    max_tokens: Annotated[int, Integer(1, 1000)]
+    token_ratio: Annotated[float, Number(above=0, decimals=3)]
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheckConfig:
+    """Whose health the connections watch (gRFC A17).
+
+    Attributes:
+        service_name: as the server's health service knows it; empty: the whole server's.
+    """
+
+    service_name: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceConfig:
+    """How the clients of a service make their calls; None: it does not say.
+
+    Attributes:
+        method_config: for methods by name; the most specific one that names a method holds.
+        retry_throttling: when retries pause.
+        health_check_config: whose health the connections watch.
+    """
+
+    method_config: tuple[MethodConfig, ...] = ()
+    retry_throttling: RetryThrottling | None = None
+    health_check_config: HealthCheckConfig | None = None
+    _by_path: Mapping[str, MethodConfig] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_path", _by_path(self.method_config))
+
+    @classmethod
+    def parse(
+        cls, source: ServiceConfigSource, *, unknown: list[str] | None = None
+    ) -> ServiceConfig:
+        """The service config in JSON, in a file of it, or in a mapping as JSON has it.
+
+        Args:
+            source: what to read; a text is JSON, a `Path` a file.
+            unknown: receives the paths of fields that nobody knows, as gRPC ignores them. Without
+                it they are errors, so that a typing mistake is one.
+
+        Raises:
+            FieldError: (a `ConfigError`) something cannot be used; the text begins with its path.
+            ConfigError: the file cannot be read.
+        """
+        if isinstance(source, ServiceConfig):
+            return source
+        return from_json(cls, _decoded(source), Place(unknown=unknown))
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as JSON has it; what is not said is left out."""
+        return to_json(self)
+
+    def for_method(self, path: str) -> MethodConfig:
+        """What holds for the method at `path`, such as `/helloworld.Greeter/SayHello`.
+
+        The entry that names the method, else the one for its service, else the one for all.
+        """
+        service = path[: path.rfind("/") + 1]
+        for name in (path, service, ""):
+            if (found := self._by_path.get(name)) is not None:
+                return found
+        return _NO_METHOD_CONFIG
+
+
+ServiceConfigSource: TypeAlias = ServiceConfig | Mapping[str, Any] | str | bytes | Path
+"""A config, JSON as a mapping or a text, or the `Path` of a file of it."""
+
+
+def _by_path(configs: tuple[MethodConfig, ...]) -> Mapping[str, MethodConfig]:
+    """Each config by the paths it names; a name must be given once only."""
+    found: dict[str, MethodConfig] = {}
+    places: dict[str, str] = {}
+    for i, config in enumerate(configs):
+        for j, name in enumerate(config.name):
+            place = f"methodConfig[{i}].name[{j}]"
+            if name.path in places:
+                what = name.path or "the default for all methods"
+                raise FieldError(place, f"{what} is in {places[name.path]} already")
+            found[name.path] = config
+            places[name.path] = place
+    return found
+
+
+def _decoded(source: Mapping[str, Any] | str | bytes | Path) -> object:
+    if isinstance(source, Mapping):
+        return source
+    text = _text(source) if isinstance(source, Path) else source
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
+    except RecursionError:
+        raise Place().error("JSON nested too deep") from None
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise Place().error(f"no JSON: {error}") from None
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the field {twice!r} twice")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number in JSON")
