@@ -31,8 +31,8 @@ check: $(INSTALLED) ## format, lint, types, and which way imports point
 demo: $(INSTALLED) ## servers come, go and die; no call is lost
 	$(BIN)/python -m examples.demo
 
-bench: $(INSTALLED) ## measure what a call through the mesh costs
-	$(BIN)/python -m benchmarks
+bench: $(INSTALLED) ## speed, proxies, tails, picks; ARGS="tails --case c" for one
+	$(BIN)/python -m benchmarks $(ARGS)
 
 faults: $(INSTALLED) ## hurt servers and etcd in every way we know; a line for each
 	$(BIN)/python -m tests.faults $(or $(ARGS),all)

@@ -1,51 +1,90 @@
-"""make bench: what meshkit costs, as ratios measured in one interleaved run."""
+"""What meshkit costs and what it is worth, measured here; see docs/explanation/benchmarks.md.
+
+`python -m benchmarks tails --case c --policy p2c` measures one thing.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import platform
+import signal
+import sys
+from collections.abc import Sequence
 
 import grpc
 
-from benchmarks.calls import compare_calls
+from benchmarks.calls import measure_calls
 from benchmarks.propagation import measure_propagation
 from benchmarks.scale import measure_scale
-from benchmarks.servers import servers
+from benchmarks.tails import CASES, all_names, measure_tails
 
 
-def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("--servers", type=int, default=3)
-    flags.add_argument("--rounds", type=int, default=12, help="slices per variant")
-    flags.add_argument("--seconds", type=float, default=0.5, help="length of a slice")
-    flags.add_argument(
-        "--scale", action="store_true", help="instead: many endpoints, many services (needs etcd)"
+def calls(given: argparse.Namespace) -> None:
+    """calls/s and client CPU against bare channels of grpc.aio"""
+    measure_calls(rounds=given.rounds, seconds=given.seconds)
+
+
+def tails(given: argparse.Namespace) -> None:
+    """latencies under open load when servers are uneven"""
+    measure_tails(
+        given.case,
+        given.policy,
+        clients=given.clients,
+        rounds=given.rounds,
+        seconds=given.seconds,
     )
-    flags.add_argument(
-        "--propagation", action="store_true", help="instead: news to 100 clients (needs etcd)"
-    )
-    given = flags.parse_args()
-    if given.scale:
-        measure_scale()
-        return
-    if given.propagation:
-        measure_propagation()
-        return
 
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-    ours, theirs = {cores[0]}, set(cores[1:]) or {cores[0]}
-    with servers(given.servers, theirs) as (kind, ports):
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, ours)  # after the servers, or they would inherit it
-        print(
-            f"Python {platform.python_version()}, grpcio {grpc.__version__}; "
-            f"servers: {given.servers} x {kind}; client on core {sorted(ours)}, "
-            f"servers on {sorted(theirs)}"
-        )
-        asyncio.run(compare_calls(ports, rounds=given.rounds, seconds=given.seconds))
+
+def scale(given: argparse.Namespace) -> None:
+    """what many endpoints and many services cost (needs etcd)"""
+    measure_scale()
+
+
+def propagation(given: argparse.Namespace) -> None:
+    """how fast news reach 100 clients (needs etcd)"""
+    measure_propagation()
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    subjects = parser.add_subparsers(title="subjects", required=True)
+
+    def subject(run, rounds: int | None = None, seconds: float | None = None):
+        flags = subjects.add_parser(run.__name__, help=run.__doc__)
+        flags.set_defaults(run=run)
+        if rounds is not None:
+            flags.add_argument("--rounds", type=int, default=rounds, help="slices of each variant")
+            flags.add_argument("--seconds", type=float, default=seconds, help="length of a slice")
+        return flags
+
+    subject(calls, 8, 0.5)
+    flags = subject(tails, 3, 4.0)
+    flags.add_argument("--case", type=_words, default=list(CASES), help="a,b,c,d")
+    flags.add_argument("--policy", type=_words, default=all_names(), help="names, or module:class")
+    flags.add_argument("--clients", type=_numbers, default=[1, 4], help="processes: 1,4")
+    subject(scale)
+    subject(propagation)
+    return parser
+
+
+def main(words: Sequence[str]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends
+    given = _parser().parse_args(words)
+    print(
+        f"Python {platform.python_version()}, grpcio {grpc.__version__}, {os.cpu_count()} cores",
+        flush=True,
+    )
+    given.run(given)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

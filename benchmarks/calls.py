@@ -1,23 +1,27 @@
-"""What a call through the mesh costs: calls/s and client CPU against raw grpc.aio channels."""
+"""What a call through the mesh costs: calls/s and client CPU against channels of grpc.aio.
+
+All that meshkit does by default is on. Servers are no bottleneck: the client has a core to itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import statistics
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 
 import grpc
 import grpc.aio
 
-from meshkit import Mesh
+from benchmarks.channels import DEFAULT, NATIVE, RAW, opened
+from benchmarks.figures import spread, verdict
+from benchmarks.load import CONCURRENCY, Comparison, Variant, compare
+from benchmarks.processes import on_cores, split_cores
+from benchmarks.servers import MANY, MESSAGES, STREAM, UNARY, fleet
 
-Call = Callable[[bytes], Awaitable[bytes]]
-
-PATH = "/bench.Echo/Unary"
-ROUND_ROBIN = '{"loadBalancingConfig":[{"round_robin":{}}]}'
+FASTER = {1: 1.00, 16: 1.10, 64: 1.10, 256: 1.10}  # targets: calls/s, by concurrency
+CPU = 0.95
+STREAMS = 0.98  # of messages/s
 
 
 class _NoOp(grpc.aio.UnaryUnaryClientInterceptor):
@@ -25,95 +29,96 @@ class _NoOp(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(details, request)
 
 
-@dataclass(frozen=True)
-class Slice:
-    """A variant under load for a moment."""
-
-    rate: float  # calls/s
-    cpu: float  # seconds of this process per call
-
-
-async def _slice(call: Call, concurrency: int, seconds: float) -> Slice:
-    calls, end = 0, time.perf_counter() + seconds
-
-    async def caller() -> None:
-        nonlocal calls
-        while time.perf_counter() < end:
-            await call(b"x")
-            calls += 1
-
-    cpu, start = time.process_time(), time.perf_counter()
-    await asyncio.gather(*[caller() for _ in range(concurrency)])
-    return Slice(calls / (time.perf_counter() - start), (time.process_time() - cpu) / calls)
+def measure_calls(*, rounds: int, seconds: float) -> None:
+    """Print a table for one server, its streams, 3 and 10 servers."""
+    ours, theirs = split_cores()
+    with fleet(*[["echo"]] * 10, cores=theirs) as servers, on_cores(ours):
+        print(f"{servers.kind} servers on cores {sorted(theirs)}, the client on {sorted(ours)}")
+        asyncio.run(_measure(servers.addresses, rounds=rounds, seconds=seconds))
 
 
-async def _compare(
-    variants: dict[str, Call], base: str, concurrency: int, *, rounds: int, seconds: float
-) -> dict[str, list[Slice]]:
-    """Ratios to `base`: each slice against the base slices right before and after it."""
-    ratios: dict[str, list[Slice]] = {name: [] for name in variants if name != base}
-    for call in variants.values():  # warm
-        await _slice(call, concurrency, seconds / 2)
-    before = await _slice(variants[base], concurrency, seconds)
-    for _ in range(rounds):
-        for name in random.sample(list(ratios), len(ratios)):
-            found = await _slice(variants[name], concurrency, seconds)
-            after = await _slice(variants[base], concurrency, seconds)
-            rate, cpu = (before.rate + after.rate) / 2, (before.cpu + after.cpu) / 2
-            ratios[name].append(Slice(found.rate / rate, found.cpu / cpu))
-            before = after
-    ratios[base] = [before]
-    return ratios
+async def _measure(addresses: Sequence[str], *, rounds: int, seconds: float) -> None:
+    async with AsyncExitStack() as stack:
+
+        async def channel(name: str, servers: int) -> grpc.aio.Channel:
+            return await stack.enter_async_context(opened(name, addresses[:servers]))
+
+        raw, ours = await channel(RAW, 1), await channel(DEFAULT, 1)
+        noop = grpc.aio.insecure_channel(addresses[0], interceptors=[_NoOp()])
+        await stack.enter_async_context(noop)
+        tables = {
+            "One server": {
+                RAW: _unary(raw),
+                "raw, one no-op interceptor": _unary(noop),
+                DEFAULT: _unary(ours),
+            },
+            f"Unary-stream, {MESSAGES} messages a call": {RAW: _many(raw), DEFAULT: _many(ours)},
+            f"Stream-stream, {MESSAGES} messages a call": {RAW: _echo(raw), DEFAULT: _echo(ours)},
+        }
+        for servers in (3, 10):
+            tables[f"{servers} servers"] = {
+                name: _unary(await channel(name, servers)) for name in (NATIVE, DEFAULT)
+            }
+        for title, variants in tables.items():
+            streams = "stream" in title
+            await _table(title, variants, streams=streams, rounds=rounds, seconds=seconds)
 
 
-def _spread(values: Sequence[float]) -> str:
-    middle = statistics.median(values)
-    low, _, high = statistics.quantiles(values, n=4)
-    return f"{middle:5.2f} ({low:.2f}-{high:.2f})"
+# -- one call of each shape
 
 
-def _print(name: str, concurrency: int, slices: Sequence[Slice]) -> None:
-    rate, cpu = _spread([s.rate for s in slices]), _spread([s.cpu for s in slices])
-    print(f"{name:28} {concurrency:4}  {rate:>18}  {cpu:>19}", flush=True)
+def _unary(channel: grpc.aio.Channel) -> Variant:
+    return Variant(channel.unary_unary(UNARY))
 
 
-async def _table(variants: dict[str, Call], *, rounds: int, seconds: float) -> None:
-    """The first of `variants` is what the others are compared with."""
+def _many(channel: grpc.aio.Channel) -> Variant:
+    start = channel.unary_stream(MANY)
+
+    async def call(request: bytes) -> None:
+        async for _ in start(request):
+            pass
+
+    return Variant(call)
+
+
+def _echo(channel: grpc.aio.Channel) -> Variant:
+    start = channel.stream_stream(STREAM)
+
+    async def call(request: bytes) -> None:
+        async def requests() -> AsyncIterator[bytes]:
+            for _ in range(MESSAGES):
+                yield request
+
+        async for _ in start(requests()):
+            pass
+
+    return Variant(call)
+
+
+# -- the tables
+
+
+async def _table(
+    title: str, variants: Mapping[str, Variant], *, streams: bool, rounds: int, seconds: float
+) -> None:
     base = next(iter(variants))
-    print(f"\nRatios to {base!r}: median (quartiles) of {rounds} slices")
+    print(f"\n{title}. Ratios to {base!r}: median (quartiles) of {rounds} slices")
     print(f"{'':28} {'conc':>4}  {'calls/s':>18}  {'client CPU per call':>19}")
-    for concurrency in (1, 16, 64, 256):
-        found = await _compare(variants, base, concurrency, rounds=rounds, seconds=seconds)
-        [absolute] = found.pop(base)
-        for name, slices in found.items():
-            _print(name, concurrency, slices)
-        rate, cpu = f"{absolute.rate:.0f} calls/s", f"{absolute.cpu * 1e6:.0f} us of CPU each"
+    for concurrency in CONCURRENCY[:2] if streams else CONCURRENCY:
+        found = await compare(variants, concurrency, rounds=rounds, seconds=seconds)
+        for name, slices in found.ratios.items():
+            rate, cpu = spread([s.rate for s in slices]), spread([s.cpu for s in slices])
+            print(f"{name:28} {concurrency:4}  {rate:>18}  {cpu:>19}")
+        rate, cpu = f"{found.base.rate:.0f} calls/s", f"{found.base.cpu * 1e6:.0f} us of CPU each"
         print(f"{'':33}  ({base}: {rate}, {cpu})")
+        _judge(found, STREAMS if streams else FASTER[concurrency], None if streams else CPU)
 
 
-async def compare_calls(ports: Sequence[int], *, rounds: int, seconds: float) -> None:
-    """meshkit against a raw channel to one server, and against grpc's own round_robin over all."""
-    addresses = [f"127.0.0.1:{port}" for port in ports]
-    raw = grpc.aio.insecure_channel(addresses[0])
-    intercepted = grpc.aio.insecure_channel(addresses[0], interceptors=[_NoOp()])
-    native = grpc.aio.insecure_channel(
-        f"ipv4:{','.join(addresses)}", options=[("grpc.service_config", ROUND_ROBIN)]
-    )
-    registry = f"static:one={addresses[0]};all={','.join(addresses)}"
-    async with Mesh(registry) as mesh:
-        one_server = {
-            "raw channel": raw,
-            "raw, one no-op interceptor": intercepted,
-            "meshkit p2c": await mesh.channel("one"),
-        }
-        all_servers = {
-            "grpc round_robin": native,
-            "meshkit p2c": await mesh.channel("all"),
-            "meshkit round_robin": await mesh.channel("all", policy="round_robin"),
-        }
-        for title, channels in (("One server", one_server), ("All servers", all_servers)):
-            print(f"\n{title}.", end="")
-            calls = {name: channel.unary_unary(PATH) for name, channel in channels.items()}
-            await _table(calls, rounds=rounds, seconds=seconds)
-    for channel in (raw, intercepted, native):
-        await channel.close()
+def _judge(found: Comparison, rate: float, cpu: float | None) -> None:
+    ours = found.ratios[DEFAULT]
+    reached = statistics.median(s.rate for s in ours) >= rate
+    said = f"calls/s >= {rate:.2f} {verdict(reached)}"
+    if cpu is not None:
+        reached = statistics.median(s.cpu for s in ours) <= cpu
+        said += f"; CPU <= {cpu:.2f} {verdict(reached)}"
+    print(f"{'':33}  target: {said}", flush=True)

@@ -6,85 +6,76 @@ where a Go toolchain is present. Elsewhere grpc.aio servers stand in, and the fi
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+import grpc
+
+from benchmarks.processes import running
+
+UNARY = "/bench.Echo/Unary"
+STREAM = "/bench.Echo/Stream"
+MANY = "/bench.Echo/Many"  # unary-stream
+COUNT = "/bench.Echo/Count"
+MESSAGES = 100  # that Many answers with
 
 _GO = Path(__file__).parent / "goserver"
 
-_PYTHON = """
-import asyncio, grpc
 
-async def echo(request, context):
-    return request
+@dataclass(frozen=True)
+class Fleet:
+    """Running servers."""
 
-async def stream(requests, context):
-    async for request in requests:
-        yield request
+    kind: str
+    ports: tuple[int, ...]
 
-class Echo(grpc.GenericRpcHandler):
-    unary = grpc.unary_unary_rpc_method_handler(echo)
-    bidi = grpc.stream_stream_rpc_method_handler(stream)
+    @property
+    def addresses(self) -> list[str]:
+        """`host:port` of each."""
+        return [f"127.0.0.1:{port}" for port in self.ports]
 
-    def service(self, details):
-        if not details.method.startswith("/bench."):
-            return None
-        return self.unary if details.method.endswith("Unary") else self.bidi
-
-async def main():
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers((Echo(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-    await server.wait_for_termination()
-
-asyncio.run(main())
-"""
+    def calls(self) -> list[int]:
+        """How many calls each has had since it was started."""
+        return [_ask_count(address) for address in self.addresses]
 
 
-def _build_go(folder: str) -> list[str] | None:
+def _ask_count(address: str) -> int:
+    with grpc.insecure_channel(address) as channel:
+        return int(channel.unary_unary(COUNT)(b"", timeout=10.0))
+
+
+@contextmanager
+def fleet(*processes: Sequence[str], cores: set[int] | None = None) -> Iterator[Fleet]:
+    """Servers for the length of a block.
+
+    Args:
+        processes: for each process how the servers on its ports behave; see goserver/main.go.
+        cores: where they may run.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="meshkit-bench-"))
+        go = _build_go(Path(folder, "server"))
+        command = go or [sys.executable, "-m", "benchmarks.pyserver"]
+        ports: list[int] = []
+        for behaviours in processes:
+            process = stack.enter_context(running([*command, *behaviours], cores=cores))
+            ports += [int(process.stdout.readline()) for _ in behaviours]
+        yield Fleet("Go (grpc-go)" if go else "Python (grpc.aio)", tuple(ports))
+
+
+def _build_go(binary: Path) -> list[str] | None:
     go = shutil.which("go")
     if go is None:
         return None
-    binary = Path(folder, "server")
-    built = subprocess.run(
-        [go, "build", "-o", str(binary), "."], cwd=_GO, capture_output=True, text=True, check=False
-    )
+    command = [go, "build", "-o", str(binary), "."]
+    built = subprocess.run(command, cwd=_GO, capture_output=True, text=True, check=False)
     if built.returncode:
         print(f"the Go server cannot be built, Python's stands in: {built.stderr.strip()[-200:]}")
         return None
     return [str(binary)]
-
-
-@contextmanager
-def servers(count: int, cores: set[int]) -> Iterator[tuple[str, list[int]]]:
-    """`count` running servers on `cores`: what they are, and their loopback ports."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="meshkit-bench-"))
-        go = _build_go(folder)
-        kind = "Go (grpc-go)" if go else "Python (grpc.aio)"
-        ports = []
-        for _ in range(count):
-            process = subprocess.Popen(
-                go or [sys.executable, "-c", _PYTHON],
-                stdout=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"GOMAXPROCS": str(len(cores))},
-            )
-            stack.callback(_end, process)
-            if hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(process.pid, cores)
-            ports.append(int(process.stdout.readline()))
-        yield kind, ports
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    process.stdout.close()

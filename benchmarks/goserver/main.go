@@ -1,12 +1,22 @@
-// A gRPC server that costs as little as possible, so that a benchmark measures the client.
-// It answers every method of bench.* with the request's bytes and prints the port it listens on.
+// gRPC servers that cost as little as possible, so that a benchmark measures the client.
+//
+// Each argument is a port and says how its server behaves: "echo" answers at once, "20ms" after
+// that time, "20ms*4" works on four calls at a time and lets others wait, "fail" answers
+// UNAVAILABLE at once. Waiting burns no CPU. The ports are printed, a line each.
+//
+// /bench.Echo/Count answers how many calls the port has had, and all are healthy; every other method
+// answers with the bytes of each request, /bench.Echo/Many a hundred times.
 package main
 
 import (
 	"fmt"
+	"log"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -28,32 +38,92 @@ func (raw) Unmarshal(data mem.BufferSlice, v any) error {
 
 func (raw) Name() string { return "proto" }
 
-func echo(_ any, stream grpc.ServerStream) error {
+// serving is a HealthCheckResponse of status SERVING.
+var serving = []byte{8, 1}
+
+type server struct {
+	delay   time.Duration
+	workers chan struct{} // nil: as many calls at a time as come
+	fails   bool
+	calls   atomic.Int64
+}
+
+func newServer(behaviour string) *server {
+	switch behaviour {
+	case "echo":
+		return &server{}
+	case "fail":
+		return &server{fails: true}
+	}
+	text, workers, limited := strings.Cut(behaviour, "*")
+	delay, err := time.ParseDuration(text)
+	check(err)
+	if !limited {
+		return &server{delay: delay}
+	}
+	count, err := strconv.Atoi(workers)
+	check(err)
+	return &server{delay: delay, workers: make(chan struct{}, count)}
+}
+
+func (s *server) handle(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
-	if !strings.HasPrefix(method, "/bench.") { // a client that asks for health: there is none here
-		return status.Error(codes.Unimplemented, method)
+	switch method {
+	case "/bench.Echo/Count":
+		count := []byte(strconv.FormatInt(s.calls.Load(), 10))
+		return stream.SendMsg(&count)
+	case "/grpc.health.v1.Health/Watch":
+		if err := stream.SendMsg(&serving); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return nil
+	}
+	s.calls.Add(1)
+	if s.fails {
+		return status.Error(codes.Unavailable, "this server always fails")
+	}
+	s.work()
+	times := 1
+	if method == "/bench.Echo/Many" {
+		times = 100
 	}
 	for {
 		var message []byte
 		if err := stream.RecvMsg(&message); err != nil {
 			return nil
 		}
-		if err := stream.SendMsg(&message); err != nil {
-			return err
+		for range times {
+			if err := stream.SendMsg(&message); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-func main() {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func (s *server) work() {
+	if s.workers != nil {
+		s.workers <- struct{}{} // in order of arrival
+		defer func() { <-s.workers }()
+	}
+	time.Sleep(s.delay)
+}
+
+func check(err error) {
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		log.Fatal(err)
 	}
-	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
-	server := grpc.NewServer(grpc.ForceServerCodecV2(raw{}), grpc.UnknownServiceHandler(echo))
-	if err := server.Serve(listener); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+}
+
+func main() {
+	for _, behaviour := range os.Args[1:] {
+		server := newServer(behaviour)
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		check(err)
+		answering := grpc.NewServer(
+			grpc.ForceServerCodecV2(raw{}), grpc.UnknownServiceHandler(server.handle))
+		go func() { check(answering.Serve(listener)) }()
+		fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 	}
+	select {}
 }

@@ -1,0 +1,57 @@
+"""What is compared: channels of grpc.aio, alone or behind a proxy, and those of meshkit."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc.aio
+
+from meshkit import Mesh
+from meshkit.balancer import pickers
+
+RAW = "raw channel"
+DEFAULT = "meshkit (default)"
+NATIVE = "grpc round_robin"
+
+_ROUND_ROBIN = '{"loadBalancingConfig":[{"round_robin":{}}]}'
+
+
+def policies() -> dict[str, pickers.PickerFactory]:
+    """Every policy of meshkit by its name."""
+    return dict(pickers._BY_NAME)  # noqa: SLF001 -- whatever there is, is measured
+
+
+def raw(address: str) -> grpc.aio.Channel:
+    """As a program without meshkit has it, with gRPC's default options."""
+    return grpc.aio.insecure_channel(address)
+
+
+def native(addresses: Sequence[str]) -> grpc.aio.Channel:
+    """grpc's own round_robin over all servers, with gRPC's default options."""
+    return grpc.aio.insecure_channel(
+        f"ipv4:{','.join(addresses)}", options=[("grpc.service_config", _ROUND_ROBIN)]
+    )
+
+
+@asynccontextmanager
+async def opened(name: str, addresses: Sequence[str]) -> AsyncIterator[grpc.aio.Channel]:
+    """A connected channel to all servers.
+
+    Args:
+        name: `RAW` (to the first), `NATIVE`, `DEFAULT`, a policy of meshkit, or `module:class` of
+            one that is tried out.
+        addresses: of the servers.
+    """
+    if name in (RAW, NATIVE):
+        async with raw(addresses[0]) if name == RAW else native(addresses) as channel:
+            await channel.channel_ready()
+            yield channel
+        return
+    async with Mesh(f"static:bench={','.join(addresses)}") as mesh:
+        if name == DEFAULT:
+            yield await mesh.channel("bench")
+        else:
+            policy = pkgutil.resolve_name(name) if ":" in name else name
+            yield await mesh.channel("bench", policy=policy)
