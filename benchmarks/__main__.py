@@ -16,6 +16,7 @@ import grpc
 
 from benchmarks.calls import measure_calls
 from benchmarks.propagation import measure_propagation
+from benchmarks.proxies import measure_proxies
 from benchmarks.scale import measure_scale
 from benchmarks.tails import CASES, all_names, measure_tails
 
@@ -23,6 +24,11 @@ from benchmarks.tails import CASES, all_names, measure_tails
 def calls(given: argparse.Namespace) -> None:
     """calls/s and client CPU against bare channels of grpc.aio"""
     measure_calls(rounds=given.rounds, seconds=given.seconds)
+
+
+def proxies(given: argparse.Namespace) -> None:
+    """the same calls behind Envoy, HAProxy and nginx"""
+    measure_proxies(rounds=given.rounds, seconds=given.seconds)
 
 
 def tails(given: argparse.Namespace) -> None:
@@ -67,9 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         return flags
 
     subject(calls, 8, 0.5)
+    subject(proxies, 8, 0.5)
     flags = subject(tails, 3, 4.0)
     flags.add_argument("--case", type=_words, default=list(CASES), help="a,b,c,d")
-    flags.add_argument("--policy", type=_words, default=all_names(), help="names, or module:class")
+    flags.add_argument("--policy", type=_words, default=all_names(), help="names, or module:name")
     flags.add_argument("--clients", type=_numbers, default=[1, 4], help="processes: 1,4")
     subject(scale)
     subject(propagation)

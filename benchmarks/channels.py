@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import grpc.aio
 
 from meshkit import Mesh
-from meshkit.balancer import pickers
+from meshkit.balancer import Policy
+from meshkit.balancer.policies import names
 
 RAW = "raw channel"
 DEFAULT = "meshkit (default)"
@@ -18,9 +19,17 @@ NATIVE = "grpc round_robin"
 _ROUND_ROBIN = '{"loadBalancingConfig":[{"round_robin":{}}]}'
 
 
-def policies() -> dict[str, pickers.PickerFactory]:
-    """Every policy of meshkit by its name."""
-    return dict(pickers._BY_NAME)  # noqa: SLF001 -- whatever there is, is measured
+def policies() -> dict[str, Policy]:
+    """Every policy of meshkit by its name, with its default parameters."""
+    return {name: make() for name, make in names._BY_NAME.items()}  # noqa: SLF001 -- all there are
+
+
+def policy_called(name: str) -> Policy:
+    """One of those, or what `module:name` names: a policy, or a class of policies."""
+    if ":" not in name:
+        return policies()[name]
+    found = pkgutil.resolve_name(name)
+    return found() if isinstance(found, type) else found
 
 
 def raw(address: str) -> grpc.aio.Channel:
@@ -40,7 +49,7 @@ async def opened(name: str, addresses: Sequence[str]) -> AsyncIterator[grpc.aio.
     """A connected channel to all servers.
 
     Args:
-        name: `RAW` (to the first), `NATIVE`, `DEFAULT`, a policy of meshkit, or `module:class` of
+        name: `RAW` (to the first), `NATIVE`, `DEFAULT`, a policy of meshkit, or `module:name` of
             one that is tried out.
         addresses: of the servers.
     """
@@ -53,5 +62,4 @@ async def opened(name: str, addresses: Sequence[str]) -> AsyncIterator[grpc.aio.
         if name == DEFAULT:
             yield await mesh.channel("bench")
         else:
-            policy = pkgutil.resolve_name(name) if ":" in name else name
-            yield await mesh.channel("bench", policy=policy)
+            yield await mesh.channel("bench", policy=policy_called(name))
