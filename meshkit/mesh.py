@@ -131,6 +131,7 @@ class Mesh:
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         compression: grpc.Compression | None = None,
         options: Sequence[tuple[str, Any]] = (),
+        propagate_deadline: bool = True,
         warm_up: float = 1.0,
     ) -> Opening[Channel]:
         """A channel to all endpoints of `service`, for stock generated stubs.
@@ -148,6 +149,8 @@ class Mesh:
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.
             options: gRPC channel arguments, stronger than meshkit's.
+            propagate_deadline: whether a call that is made while another is served gets at most
+                the time that remains for that one.
             warm_up: seconds; each use has its own, also of a channel that is shared.
         """
         wanted = ChannelOptions(
@@ -158,6 +161,7 @@ class Mesh:
                 compression=compression,
                 options=tuple(options),
             ),
+            propagate_deadline=propagate_deadline,
         )
         return self._lifetime.channel(service, wanted, warm_up)
 

@@ -20,6 +20,7 @@ from meshkit.client.explain import explain, rpc_error
 from meshkit.client.journey import Journey
 from meshkit.client.options import ChannelOptions
 from meshkit.client.subchannel import Subchannel
+from meshkit.deadline import time_remaining
 from meshkit.discovery import Resolution, Watch
 from meshkit.endpoint import Endpoint
 from meshkit.events import Emit, EndpointFailing, EndpointForeign, EndpointReady
@@ -30,6 +31,10 @@ __all__ = ["Dispatch"]
 
 States: Final = grpc.ChannelConnectivity
 _LAST_WORD: Final = 0.05  # seconds
+
+
+def _forever() -> None:
+    return None
 
 
 @final
@@ -44,6 +49,7 @@ class Dispatch:
         watch: where that comes from; None before anybody was asked.
         state: set whenever something changed that somebody may wait for.
         now: the loop's clock, in seconds.
+        time_remaining: what a call inherits, at most, from the call that is being served.
     """
 
     def __init__(
@@ -51,6 +57,8 @@ class Dispatch:
     ) -> None:
         self.queue: dict[Journey, None] = {}
         self.now: Callable[[], float] = asyncio.get_running_loop().time
+        inherits = options.propagate_deadline
+        self.time_remaining: Callable[[], float | None] = time_remaining if inherits else _forever
         self._service = service
         self._supervisor = supervisor
         self._connection = options.connection

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 
 from meshkit.client.explain import rpc_error
+from meshkit.deadline import overdue
 
 if TYPE_CHECKING:
     from meshkit.client.dispatch import Dispatch
@@ -65,9 +66,15 @@ class Journey:
         self._dispatch = dispatch
         self._method = method
         self.request = request
+        left = dispatch.time_remaining()
+        if left is not None and (timeout is None or left < timeout):
+            timeout = left
         self._deadline = None if timeout is None else dispatch.now() + timeout
         self._wait_for_ready = bool(wait_for_ready)
         self._options = options
+        if left is not None and left <= 0:
+            self.settle(rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, overdue()))
+            return
         node = dispatch.pick(self) or dispatch.last_resort(self._wait_for_ready)
         if node is None:
             self._enqueue()

@@ -23,10 +23,13 @@ class ChannelOptions:
     Attributes:
         policy: `"p2c"` (two random choices, fewer pending calls), `"round_robin"`, or a `Policy`.
         connection: credentials, interceptors, compression and options of the connections.
+        propagate_deadline: whether a call that is made while another is served gets at most the
+            time that remains for that one.
     """
 
     policy: str | Policy = "p2c"
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    propagate_deadline: bool = True
 
 
 @final
