@@ -13,37 +13,18 @@ from __future__ import annotations
 from typing import final
 
 from meshkit.endpoint import Endpoint
-from meshkit.errors import ConfigError
-from meshkit.registry.layouts.layout import (
-    DEFAULT_NAMESPACE,
-    check_address,
-    check_name,
-    read_text,
-)
+from meshkit.registry.layouts.layout import Folder, check_address
+from meshkit.registry.layouts.reading import read_text
 
 __all__ = ["Etcd3NamingLayout"]
 
 
 @final
-class Etcd3NamingLayout:
+class Etcd3NamingLayout(Folder):
     """`/etcd3_naming/<service>/<host:port>`, the address again as the value."""
 
-    def __init__(self, prefix: str = "/etcd3_naming") -> None:
-        parts = prefix.strip("/").split("/")
-        self._root = "".join(f"/{check_name('prefix', part)}" for part in parts) + "/"
-
-    def root(self, namespace: str) -> str:
-        """The prefix of all services; there is one namespace only."""
-        if namespace != DEFAULT_NAMESPACE:
-            raise ConfigError(
-                f"layout etcd3_naming has no namespaces: {namespace!r} cannot be used; "
-                "give another prefix as the path of the URL, or use layout=meshkit"
-            )
-        return self._root
-
-    def prefix(self, namespace: str, service: str) -> str:
-        """The prefix of all keys of `service`."""
-        return f"{self.root(namespace)}{check_name('service', service)}/"
+    name = "etcd3_naming"
+    default_prefix = "etcd3_naming"
 
     def encode(self, namespace: str, endpoint: Endpoint) -> tuple[str, bytes]:
         """Key and value of the endpoint's address."""

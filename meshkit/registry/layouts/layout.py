@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError
 from meshkit.registry.address import split_address
 
-__all__ = ["DEFAULT_NAMESPACE", "MAX_VALUE", "Layout", "check_address", "check_name", "read_text"]
+__all__ = ["DEFAULT_NAMESPACE", "Folder", "Layout", "check_address", "check_name"]
 
 DEFAULT_NAMESPACE: Final = "default"
-MAX_VALUE: Final = 65536  # bytes; an endpoint has a few hundred
 _MAX_NAME: Final = 200
 
 
@@ -51,6 +50,36 @@ class Layout(Protocol):
         ...
 
 
+class Folder:
+    """What the layouts without namespaces share: services are folders side by side.
+
+    Args:
+        prefix: above the services; slashes around it do not matter.
+    """
+
+    name: ClassVar[str]
+    default_prefix: ClassVar[str] = ""
+    slash: ClassVar[str] = "/"  # how keys begin
+
+    def __init__(self, prefix: str = "") -> None:
+        above = (prefix or self.default_prefix).strip("/")
+        parts = above.split("/") if above else []
+        self._root = self.slash + "".join(f"{check_name('prefix', part)}/" for part in parts)
+
+    def root(self, namespace: str) -> str:
+        """The prefix of all services; there is one namespace only."""
+        if namespace != DEFAULT_NAMESPACE:
+            raise ConfigError(
+                f"layout {self.name} has no namespaces: {namespace!r} cannot be used; "
+                "give another prefix as the path of the URL, or use layout=meshkit"
+            )
+        return self._root
+
+    def prefix(self, namespace: str, service: str) -> str:
+        """The prefix of all keys of `service`."""
+        return f"{self.root(namespace)}{check_name('service', service)}/"
+
+
 def check_name(kind: str, name: str) -> str:
     """Return `name` if it can be one part of a key, else raise `ConfigError`."""
     if not name:
@@ -69,10 +98,3 @@ def check_address(address: str) -> str:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return address
-
-
-def read_text(value: bytes) -> str:
-    """The text of a value that a stranger wrote; `ValueError` if it is too long or no UTF-8."""
-    if len(value) > MAX_VALUE:
-        raise ValueError(f"the value has {len(value)} bytes, more than {MAX_VALUE}")
-    return value.decode()

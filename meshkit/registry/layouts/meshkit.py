@@ -12,16 +12,15 @@ Source: etcd `client/v3/naming/endpoints/internal/update.go`.
 from __future__ import annotations
 
 import json
-import math
-from typing import Any, Final, final
+from typing import Final, final
 
 from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, State
 from meshkit.errors import ConfigError
-from meshkit.registry.layouts.layout import check_address, check_name, read_text
+from meshkit.registry.layouts.layout import check_address, check_name
+from meshkit.registry.layouts.reading import MAX_WEIGHT, read_labels, read_object, read_weight
 
 __all__ = ["MeshkitLayout"]
 
-_MAX_WEIGHT: Final = 2**32 - 1  # xDS and gRPC carry weights as uint32
 _MAX_SECONDS: Final = 86400.0
 _PUT, _DELETE = 0, 1  # Go's `Operation`; Op 1 is a marker of its own old protocol
 
@@ -44,8 +43,8 @@ class MeshkitLayout:
 
     def encode(self, namespace: str, endpoint: Endpoint) -> tuple[str, bytes]:
         """Key and value; of the fields only what differs from its default."""
-        if endpoint.weight > _MAX_WEIGHT:
-            raise ConfigError(f"weight {endpoint.weight} is more than {_MAX_WEIGHT}")
+        if endpoint.weight > MAX_WEIGHT:
+            raise ConfigError(f"weight {endpoint.weight} is more than {MAX_WEIGHT}")
         fields = {
             "weight": endpoint.weight if endpoint.weight != DEFAULT_WEIGHT else None,
             "zone": endpoint.zone or None,
@@ -66,7 +65,7 @@ class MeshkitLayout:
 
     def decode(self, service: str, key: str, value: bytes) -> Endpoint:
         """The endpoint in a value of meshkit or Go; unknown fields are ignored."""
-        update = _read_object(value)
+        update = read_object(value)
         operation = update.get("op")
         if operation == _DELETE:
             raise ValueError("a delete marker (Op 1)")
@@ -85,35 +84,13 @@ class MeshkitLayout:
             service=service,
             id=check_name("endpoint id", endpoint_id),
             address=check_address(address),
-            weight=_read_weight(fields.get("weight", DEFAULT_WEIGHT)),
+            weight=read_weight(fields.get("weight", DEFAULT_WEIGHT)),
             zone=_read_word(fields.get("zone")),
             version=_read_word(fields.get("version")),
             state=State.DRAINING if fields.get("state") == State.DRAINING else State.SERVING,
             keepalive=_read_seconds(fields.get("keepalive")),
-            metadata=_read_labels(fields.get("labels")),
+            metadata=read_labels(fields.get("labels")),
         )
-
-
-def _read_object(value: bytes) -> dict[str, Any]:
-    try:
-        update = json.loads(read_text(value))
-    except RecursionError:
-        raise ValueError("JSON nested too deep") from None
-    if not isinstance(update, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 -- bad data, no bad call
-    return {name.lower(): field for name, field in update.items()}  # Go ignores case, too
-
-
-def _read_weight(weight: object) -> int:
-    if isinstance(weight, bool) or not isinstance(weight, int | float | str):
-        raise ValueError("weight is no number")  # noqa: TRY004 -- bad data, no bad call
-    try:
-        number = float(weight)
-    except OverflowError:
-        number = math.inf
-    if not 0 <= number <= _MAX_WEIGHT:  # NaN fails, too
-        raise ValueError(f"weight is out of 0..{_MAX_WEIGHT}")
-    return max(round(number), 1 if number > 0 else 0)  # 0.2 is little, not nothing
 
 
 def _read_seconds(seconds: object) -> float:
@@ -124,9 +101,3 @@ def _read_seconds(seconds: object) -> float:
 
 def _read_word(word: object) -> str:
     return word if isinstance(word, str) else ""
-
-
-def _read_labels(labels: object) -> dict[str, str]:
-    if not isinstance(labels, dict):
-        return {}
-    return {name: label for name, label in labels.items() if isinstance(label, str)}
