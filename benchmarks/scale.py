@@ -66,7 +66,10 @@ class Client:
         self._view = View("orders", decode, hold=20.0, skip=print)
         self._known = EndpointSet("orders")
         self._balancer = Balancer(
-            "orders", make_node=Node, picker=PowerOfTwo().picker(random.Random(1), time.monotonic)
+            "orders",
+            make_node=Node,
+            picker=PowerOfTwo().picker(random.Random(1), time.monotonic),
+            rng=random.Random(1),
         )
         items = tuple(KeyValue(*entry("orders", number)) for number in range(size))
         self._adopt(self._view.relist(Listing(1, items), 0.0))

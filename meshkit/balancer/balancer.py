@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+import random
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
-from typing import Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, final
 
 from meshkit.balancer.policies.policy import Node, Picker, PickInfo, id_of
 from meshkit.endpoint import Endpoint, EndpointSet, State
@@ -14,6 +15,8 @@ from meshkit.endpoint import Endpoint, EndpointSet, State
 __all__ = ["Balancer", "Counts", "Readiness"]
 
 N = TypeVar("N", bound=Node)
+
+_DRAWS: Final = 3  # times that the policy is asked for another node, before anybody else will do
 
 
 class Readiness(enum.StrEnum):
@@ -57,8 +60,16 @@ class Balancer(Generic[N]):
     it. No method waits: on one event loop that makes every change atomic.
     """
 
-    def __init__(self, service: str, *, make_node: Callable[[Endpoint], N], picker: Picker) -> None:
+    def __init__(
+        self,
+        service: str,
+        *,
+        make_node: Callable[[Endpoint], N],
+        picker: Picker,
+        rng: random.Random,
+    ) -> None:
         self._want = EndpointSet(service)
+        self._rng = rng
         self._make_node = make_node
         self._picker = picker
         self._nodes: dict[str, N] = {}
@@ -76,6 +87,17 @@ class Balancer(Generic[N]):
         """The node for a call, or None while there is none to pick."""
         pickable = self._pickable or self._choice()
         return self._picker.pick(pickable, info) if pickable else None
+
+    def pick_other(self, info: PickInfo, tried: Collection[N]) -> N | None:
+        """The node for another attempt of a call: none of `tried`, while there is another.
+
+        The policy is asked first. One that insists, since it goes by the call alone or by who is
+        cheapest, is left for a random choice: a fixed neighbour would get all that a node fails.
+        """
+        for _ in range(_DRAWS):
+            if (node := self.pick(info)) not in tried:
+                return node
+        return self._other_than(tried) or node
 
     def adopt(self, picker: Picker) -> None:
         """Let another policy choose from now on; what the nodes have learnt stays."""
@@ -129,6 +151,12 @@ class Balancer(Generic[N]):
         """Those to pick from, kept until another comes or goes; a draining one beats none."""
         self._pickable = tuple(self._by_state["ready"] or self._by_state["draining"])
         return self._pickable
+
+    def _other_than(self, tried: Collection[N]) -> N | None:
+        pickable = self._pickable
+        # One place more than were tried: at least one of them is another's.
+        places = self._rng.sample(range(len(pickable)), min(len(tried) + 1, len(pickable)))
+        return next((pickable[place] for place in places if pickable[place] not in tried), None)
 
     def _put_in(self, node: N) -> None:
         insort(self._by_state[self._state_of(node)], node, key=id_of)

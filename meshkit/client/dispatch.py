@@ -66,8 +66,9 @@ class Dispatch:
         policy = options.policy
         if isinstance(policy, str):
             policy = policy_named(policy)
-        picker = policy.picker(random.Random(), self.now)
-        self.balancer = Balancer(service, make_node=self._connect, picker=picker)
+        rng = random.Random()
+        picker = policy.picker(rng, self.now)
+        self.balancer = Balancer(service, make_node=self._connect, picker=picker, rng=rng)
         self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
         self.resolution = Resolution()
         self.watch: Watch | None = None

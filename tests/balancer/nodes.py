@@ -1,7 +1,9 @@
 """Nodes and endpoint sets for tests of balancing."""
 
 import random
+from typing import Any
 
+from meshkit.balancer.balancer import Balancer
 from meshkit.balancer.load import Load
 from meshkit.balancer.policies import Picker, Policy
 from meshkit.endpoint import Endpoint, EndpointSet
@@ -32,6 +34,12 @@ CALL = Call()
 def picker_of(policy: type[Policy], rng: random.Random) -> Picker:
     """The picker of a policy with its default parameters, in a world where time stands still."""
     return policy().picker(rng, lambda: 0.0)
+
+
+def new_balancer(picker: Picker, **options: Any) -> Balancer[FakeNode]:
+    """A balancer that knows no endpoint yet."""
+    options = {"make_node": FakeNode, "rng": random.Random(1)} | options
+    return Balancer("orders", picker=picker, **options)
 
 
 def endpoint(name: str, address: str = "", **fields) -> Endpoint:

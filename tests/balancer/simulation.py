@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from meshkit.balancer import Balancer, Picker, Readiness
-from tests.balancer.nodes import CALL, FakeNode, endpoints
+from meshkit.balancer import Picker, Readiness
+from tests.balancer.nodes import CALL, FakeNode, endpoints, new_balancer
 
 
 @dataclass
@@ -29,7 +29,7 @@ def simulate(
     Arrivals are random (Poisson); every server works on one call at a time, first come first
     served.
     """
-    balancer = Balancer("orders", make_node=FakeNode, picker=picker)
+    balancer = new_balancer(picker)
     balancer.reconcile(endpoints(*servers))
     for node in balancer.nodes:
         balancer.set_readiness(node, Readiness.READY)

@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -8,16 +9,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from meshkit.balancer.balancer import Balancer, Readiness
 from meshkit.balancer.policies import PowerOfTwo, RoundRobin
 from meshkit.endpoint import State
-from tests.balancer.nodes import CALL, FakeNode, endpoint, endpoints, picker_of
+from tests.balancer.nodes import CALL, FakeNode, endpoint, endpoints, new_balancer, picker_of
 
 READY, CONNECTING, FAILING = Readiness.READY, Readiness.CONNECTING, Readiness.FAILING
 
 
 def balancer_of(*members) -> Balancer[FakeNode]:
     """A balancer whose nodes are all ready."""
-    balancer = Balancer(
-        "orders", make_node=FakeNode, picker=picker_of(RoundRobin, random.Random(1))
-    )
+    balancer = new_balancer(picker_of(RoundRobin, random.Random(1)))
     balancer.reconcile(endpoints(*members))
     for node in balancer.nodes:
         balancer.set_readiness(node, READY)
@@ -34,17 +33,13 @@ def picked(balancer: Balancer[FakeNode], times: int = 20) -> set[str]:
 
 
 def test_nothing_to_pick_before_the_first_set():
-    balancer = Balancer(
-        "orders", make_node=FakeNode, picker=picker_of(RoundRobin, random.Random(1))
-    )
+    balancer = new_balancer(picker_of(RoundRobin, random.Random(1)))
     assert balancer.pick(CALL) is None
     assert repr(balancer) == "<Balancer 'orders' r0: no endpoints>"
 
 
 def test_only_ready_nodes_are_picked():
-    balancer = Balancer(
-        "orders", make_node=FakeNode, picker=picker_of(RoundRobin, random.Random(1))
-    )
+    balancer = new_balancer(picker_of(RoundRobin, random.Random(1)))
     assert balancer.reconcile(endpoints("a", "b", "c")) == []
     assert balancer.pick(CALL) is None
     balancer.set_readiness(node_of(balancer, "a"), READY)
@@ -141,7 +136,7 @@ def test_a_node_that_cannot_be_made_changes_nothing():
             raise ValueError(endpoint.address)
         return FakeNode(endpoint)
 
-    balancer = Balancer("orders", make_node=make, picker=picker_of(RoundRobin, random.Random(1)))
+    balancer = new_balancer(picker_of(RoundRobin, random.Random(1)), make_node=make)
     balancer.reconcile(endpoints("a"))
     (a,) = balancer.nodes
     with pytest.raises(ValueError, match="broken"):
@@ -149,6 +144,43 @@ def test_a_node_that_cannot_be_made_changes_nothing():
     assert list(balancer.nodes) == [a]
     assert a.endpoint.weight == 100
     assert repr(balancer) == "<Balancer 'orders' r1: 1 connecting>"
+
+
+class Insists:
+    """A picker that goes by the call alone: it has one answer, however often it is asked."""
+
+    def pick(self, ready, info):
+        return ready[0]
+
+
+class TestPickOther:
+    @pytest.mark.parametrize("picker", [Insists(), picker_of(PowerOfTwo, random.Random(3))])
+    def test_goes_to_any_other_as_long_as_there_is_one(self, picker):
+        balancer = balancer_of(*"abcde")
+        balancer.adopt(picker)
+        a, b, *others = balancer.nodes
+        picks = Counter(balancer.pick_other(CALL, {a, b}) for _ in range(3_000))
+        assert set(picks) == set(others)
+        assert all(800 < times < 1_200 for times in picks.values())
+
+    def test_goes_to_the_same_when_all_were_tried(self):
+        balancer = balancer_of("a", "b")
+        a, b = balancer.nodes
+        assert {balancer.pick_other(CALL, [a, b]) for _ in range(20)} == {a, b}
+
+    def test_goes_nowhere_when_none_is_ready(self):
+        balancer = balancer_of("a")
+        (a,) = balancer.nodes
+        balancer.set_readiness(a, FAILING)
+        assert balancer.pick_other(CALL, [a]) is None
+
+    def test_follows_the_policy_where_it_can(self):
+        balancer = balancer_of(*"abc")
+        a, b, c = balancer.nodes
+        assert [balancer.pick_other(CALL, [b]) for _ in range(6)] in (
+            [a, c, a, c, a, c],
+            [c, a, c, a, c, a],
+        )
 
 
 ENDPOINTS = st.builds(
@@ -166,7 +198,7 @@ class BalancerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         picker = picker_of(PowerOfTwo, random.Random(1))
-        self.balancer = Balancer("orders", make_node=FakeNode, picker=picker)
+        self.balancer = new_balancer(picker)
         self.want = endpoints()
         self.ready: set[FakeNode] = set()
         self.retired: list[FakeNode] = []
