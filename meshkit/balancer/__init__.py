@@ -3,6 +3,7 @@
 from meshkit.balancer.balancer import Balancer, Counts, Readiness
 from meshkit.balancer.load import Load
 from meshkit.balancer.policies import (
+    POLICIES,
     Clock,
     Node,
     Picker,
@@ -14,6 +15,7 @@ from meshkit.balancer.policies import (
 )
 
 __all__ = [
+    "POLICIES",
     "Balancer",
     "Clock",
     "Counts",

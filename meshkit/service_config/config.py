@@ -1,6 +1,6 @@
 """gRPC's service config: how the clients of a service make their calls.
 
-Source: grpc-proto's service_config.proto; gRFC A6, A17.
+Source: grpc-proto's service_config.proto; gRFC A6, A17, A24.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, final
 
+from meshkit.balancer import POLICIES, Policy
 from meshkit.errors import ConfigError
 from meshkit.fields import FieldError, Integer, Number, Place, check, from_json, to_json
 from meshkit.service_config.methods import MethodConfig
+from meshkit.service_config.policies import PolicyList, modernized
 
 __all__ = ["HealthCheckConfig", "RetryThrottling", "ServiceConfig", "ServiceConfigSource"]
 
@@ -55,11 +57,13 @@ class ServiceConfig:
     """How the clients of a service make their calls; None: it does not say.
 
     Attributes:
+        load_balancing_config: the policy that chooses an endpoint for each call.
         method_config: for methods by name; the most specific one that names a method holds.
         retry_throttling: when retries pause.
         health_check_config: whose health the connections watch.
     """
 
+    load_balancing_config: Annotated[Policy, PolicyList(POLICIES)] | None = None
     method_config: tuple[MethodConfig, ...] = ()
     retry_throttling: RetryThrottling | None = None
     health_check_config: HealthCheckConfig | None = None
@@ -85,7 +89,10 @@ class ServiceConfig:
         """
         if isinstance(source, ServiceConfig):
             return source
-        return from_json(cls, _decoded(source), Place(unknown=unknown))
+        document = _decoded(source)
+        if isinstance(document, Mapping):
+            document = modernized(document)
+        return from_json(cls, document, Place(unknown=unknown))
 
     def to_json(self) -> dict[str, Any]:
         """The config as JSON has it; what is not said is left out."""

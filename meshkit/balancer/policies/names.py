@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -11,11 +11,15 @@ from meshkit.balancer.policies.policy import Policy
 from meshkit.balancer.policies.round_robin import RoundRobin
 from meshkit.errors import ConfigError
 
-__all__ = ["policy_named"]
+__all__ = ["POLICIES", "policy_named"]
 
-_BY_NAME: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
+POLICIES: Final[Mapping[str, type[Policy]]] = MappingProxyType(
     {"p2c": PowerOfTwo, "round_robin": RoundRobin}
 )
+"""Frozen dataclasses by name; their fields are the parameters that a service config may give.
+
+A policy with two names stands with that first by which it is to be written.
+"""
 
 
 def policy_named(name: str) -> Policy:
@@ -25,6 +29,6 @@ def policy_named(name: str) -> Policy:
         ConfigError: there is none; the text lists those there are.
     """
     try:
-        return _BY_NAME[name]()
+        return POLICIES[name]()
     except KeyError:
-        raise ConfigError(f"no balancing policy {name!r}; use one of {sorted(_BY_NAME)}") from None
+        raise ConfigError(f"no balancing policy {name!r}; use one of {sorted(POLICIES)}") from None
