@@ -57,7 +57,7 @@ class Mesh:
             registry: URL, `etcd://10.0.0.1:2379`; by default `MESHKIT_REGISTRY`, else `local://`.
             namespace: keeps several meshes apart in one registry.
             ttl: seconds after which a dead server's registration ends.
-            layout: how endpoints are written: `meshkit` or `etcd3_naming`.
+            layout: how endpoints are written: `meshkit`, `etcd3_naming`, `kratos`, ...
             advertise: address (`host` or `host:port`) that servers announce.
             cache: whether the last known endpoints are kept on disk, or in which directory, for
                 clients that start while etcd is down; by default they are.
