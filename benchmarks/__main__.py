@@ -1,6 +1,7 @@
 """What meshkit costs and what it is worth, measured here; see docs/explanation/benchmarks.md.
 
-`python -m benchmarks tails --case c --policy p2c` measures one thing.
+`python -m benchmarks tails --case c --policy p2c` measures one thing; without a subject calls,
+proxies, picks and the main lines of tails are measured, in about nine minutes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ from collections.abc import Sequence
 import grpc
 
 from benchmarks.calls import measure_calls
+from benchmarks.picks import measure_picks
 from benchmarks.propagation import measure_propagation
 from benchmarks.proxies import measure_proxies
 from benchmarks.scale import measure_scale
-from benchmarks.tails import CASES, all_names, measure_tails
+from benchmarks.tails import CASES, MAIN, all_names, measure_tails
+
+WHOLE = (
+    ["calls", "--rounds", "6"],
+    ["proxies", "--rounds", "6"],
+    ["picks"],
+    ["tails", "--rounds", "2", "--seconds", "3", "--policy", ",".join(MAIN)],
+)
 
 
 def calls(given: argparse.Namespace) -> None:
@@ -40,6 +49,11 @@ def tails(given: argparse.Namespace) -> None:
         rounds=given.rounds,
         seconds=given.seconds,
     )
+
+
+def picks(given: argparse.Namespace) -> None:
+    """what a pick costs, for each policy"""
+    measure_picks()
 
 
 def scale(given: argparse.Namespace) -> None:
@@ -78,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--case", type=_words, default=list(CASES), help="a,b,c,d")
     flags.add_argument("--policy", type=_words, default=all_names(), help="names, or module:name")
     flags.add_argument("--clients", type=_numbers, default=[1, 4], help="processes: 1,4")
+    subject(picks)
     subject(scale)
     subject(propagation)
     return parser
@@ -85,12 +100,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends
-    given = _parser().parse_args(words)
+    parser = _parser()
+    chosen = [parser.parse_args(part) for part in ([words] if words else WHOLE)]
     print(
         f"Python {platform.python_version()}, grpcio {grpc.__version__}, {os.cpu_count()} cores",
         flush=True,
     )
-    given.run(given)
+    for given in chosen:
+        given.run(given)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from benchmarks.figures import percentile, spread, verdict
 from benchmarks.proxy_kinds import ENVOY, proxy
 from benchmarks.servers import UNARY, Fleet, fleet
 
+MAIN = (DEFAULT, NATIVE, ENVOY.name)
 CALL_TIMEOUT = 30.0  # seconds; longer than the longest queue
 
 
@@ -281,4 +282,4 @@ def _judge(target: Target, results: dict[str, list[Result]]) -> None:
 
 def all_names() -> list[str]:
     """The default policy, what it is compared with, and each policy that has a name."""
-    return [DEFAULT, NATIVE, ENVOY.name, *policies()]
+    return [*MAIN, *policies()]
