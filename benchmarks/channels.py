@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 import grpc.aio
 
 from meshkit import Mesh
-from meshkit.balancer import Policy
-from meshkit.balancer.policies import names
+from meshkit.balancer import POLICIES, Policy, policy_named
 
 RAW = "raw channel"
 DEFAULT = "meshkit (default)"
@@ -20,14 +19,15 @@ _ROUND_ROBIN = '{"loadBalancingConfig":[{"round_robin":{}}]}'
 
 
 def policies() -> dict[str, Policy]:
-    """Every policy of meshkit by its name, with its default parameters."""
-    return {name: make() for name, make in names._BY_NAME.items()}  # noqa: SLF001 -- all there are
+    """Every policy of meshkit by its first name, with its default parameters."""
+    first = {made: name for name, made in reversed(POLICIES.items())}
+    return {name: made() for name, made in POLICIES.items() if first[made] == name}
 
 
 def policy_called(name: str) -> Policy:
     """One of those, or what `module:name` names: a policy, or a class of policies."""
     if ":" not in name:
-        return policies()[name]
+        return policy_named(name)
     found = pkgutil.resolve_name(name)
     return found() if isinstance(found, type) else found
 
