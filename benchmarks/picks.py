@@ -51,8 +51,9 @@ class Client:
     """A balancer whose endpoints are all connected."""
 
     def __init__(self, policy: Policy, size: int) -> None:
-        picker = policy.picker(random.Random(1), time.monotonic)
-        self._balancer = Balancer("bench", make_node=Node, picker=picker)
+        dice = random.Random(1)
+        picker = policy.picker(dice, time.monotonic)
+        self._balancer = Balancer("bench", make_node=Node, picker=picker, rng=dice)
         self._known = EndpointSet.of("bench", map(endpoint, range(size)))
         self._balancer.reconcile(self._known)
         self.connect(self._balancer.nodes)
