@@ -27,7 +27,7 @@ from typing import Final, final
 from meshkit.errors import ConfigError
 from meshkit.registry.cache import default_directory
 from meshkit.registry.layouts import DEFAULT_NAMESPACE
-from meshkit.registry.opening import etcd_options, open_layout
+from meshkit.registry.opening import etcd_options, open_layout, open_others
 from meshkit.registry.registry import DEFAULT_TTL
 from meshkit.registry.url import RegistryURL
 from meshkit.server import check_advertise
@@ -108,9 +108,10 @@ class Settings:
         if self.registry.scheme == "static":
             return
         with found.blame("layout"):
-            layout = open_layout(self.registry)
+            layouts = [open_layout(self.registry), *open_others(self.registry)]
         with found.blame("namespace", "layout"):
-            layout.root(self.namespace)
+            for layout in layouts:
+                layout.root(self.namespace)
         if self.registry.scheme in {"etcd", "etcds"}:
             with found.blame(*_ETCD):
                 etcd_options(self.registry)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from meshkit.errors import ConfigError
 from meshkit.registry.cache import Cache
 from meshkit.registry.layouts import DEFAULT_LAYOUT, DEFAULT_NAMESPACE, Layout, make_layout
 from meshkit.registry.outage import loop_time
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from meshkit.registry.url import RegistryURL
     from meshkit.tasks import Supervisor
 
-__all__ = ["AnyRegistry", "etcd_options", "open_layout", "open_registry"]
+__all__ = ["AnyRegistry", "etcd_options", "open_layout", "open_others", "open_registry"]
 
 AnyRegistry: TypeAlias = Registry | StaticRegistry
 
@@ -55,6 +56,7 @@ def open_registry(
     return Registry(
         store,
         open_layout(url),
+        also=open_others(url),
         namespace=namespace,
         ttl=ttl or url.number("ttl") or DEFAULT_TTL,
         cache=_open_cache(url, store.name, cache),
@@ -79,6 +81,18 @@ def open_layout(url: RegistryURL) -> Layout:
     """
     etcd = url.scheme in {"etcd", "etcds"}
     return make_layout(url.params.get("layout", DEFAULT_LAYOUT), prefix=url.path if etcd else "")
+
+
+def open_others(url: RegistryURL) -> tuple[Layout, ...]:
+    """How endpoints are written besides, as `?also=kratos,go-zero` says, each at its usual place.
+
+    Raises:
+        ConfigError: there is no such layout, or it is named twice.
+    """
+    names = [name for name in url.params.get("also", "").split(",") if name]
+    if len({url.params.get("layout", DEFAULT_LAYOUT), *names}) <= len(names):
+        raise ConfigError(f"also={','.join(names)}: each layout once, and not the one of layout=")
+    return tuple(make_layout(name) for name in names)
 
 
 def _open_store(url: RegistryURL, emit: Emit) -> Store:

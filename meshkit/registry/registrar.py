@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NoReturn, final
 
 import anyio
@@ -38,7 +37,8 @@ class Registrar:
 
     Args:
         store: where the endpoints are announced.
-        layout: how they are written.
+        layouts: how they are written; all keys of an endpoint in one transaction. What somebody
+            else wrote over ours is read in the first.
         namespace: under which they are written.
         ttl: of the lease, in seconds.
         outage: told of trouble and of its end.
@@ -48,7 +48,7 @@ class Registrar:
     def __init__(
         self,
         store: Store,
-        layout: Layout,
+        layouts: Sequence[Layout],
         *,
         namespace: str,
         ttl: float,
@@ -59,7 +59,7 @@ class Registrar:
         withdraw_timeout: float = 2.0,
     ) -> None:
         self._store = store
-        self._layout = layout
+        self._layouts = tuple(layouts)
         self._namespace = namespace
         self._outage = outage
         self._emit = emit
@@ -201,7 +201,7 @@ class Registrar:
                 self._emit(EndpointKeyDeleted(written[key], name))
             again, since = registration.announced, registration.missing_since
             outage = 0.0 if since is None else now - since
-            for endpoint in written.values():
+            for endpoint in (e for e in registration.endpoints if e in written.values()):
                 self._emit(EndpointRegistered(endpoint, name, lease.id, again, outage))
             registration.announced, registration.missing_since = True, None
         self._deleted -= entries.keys()
@@ -251,20 +251,22 @@ class Registrar:
             raise MeshClosedError("the registry is closed")
         if not endpoints:
             raise ConfigError("there is no endpoint to register")
-        encode = partial(self._layout.encode, self._namespace)
-        registration = Registration(self, endpoints, encode, self._clock())
+        registration = Registration(self, endpoints, self._encode, self._clock())
         entries = registration.entries
         taken = entries.keys() & self._ledger.wanted.keys()
-        if taken or len(entries) < len(endpoints):
+        if taken or not registration.is_unique:
             raise ConfigError(f"announced twice by this process: {sorted(taken or entries)}")
         self._registrations.append(registration)
         self._ledger.want(entries)
         self._announcer.turn.set(None)
         return registration
 
+    def _encode(self, endpoint: Endpoint) -> Iterable[tuple[str, bytes]]:
+        return [layout.encode(self._namespace, endpoint) for layout in self._layouts]
+
     def _address(self, service: str, entry: KeyValue) -> str:
         try:
-            return self._layout.decode(service, entry.key, entry.value or b"").address
+            return self._layouts[0].decode(service, entry.key, entry.value or b"").address
         except ValueError:
             return ""
 

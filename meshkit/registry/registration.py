@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, final
 
@@ -24,7 +24,9 @@ class Registration:
 
     Attributes:
         endpoints: what is announced.
-        entries: the same as it is written, in the same order.
+        entries: the same as it is written, in each layout.
+        by_key: the endpoints by the keys under which they are announced.
+        is_unique: whether no two of them have the same key.
         announced: whether it ever stood.
         leaving: whether its withdrawal has begun.
         waited_for: whether somebody is there to be told of a refusal.
@@ -37,8 +39,10 @@ class Registration:
         "_encode",
         "_registrar",
         "announced",
+        "by_key",
         "endpoints",
         "entries",
+        "is_unique",
         "leaving",
         "missing_since",
         "refusal",
@@ -49,7 +53,7 @@ class Registration:
         self,
         registrar: _Registrar,
         endpoints: Sequence[Endpoint],
-        encode: Callable[[Endpoint], tuple[str, bytes]],
+        encode: Callable[[Endpoint], Iterable[tuple[str, bytes]]],
         now: float,
     ) -> None:
         self._registrar = registrar
@@ -64,21 +68,20 @@ class Registration:
     def change(self, endpoints: Sequence[Endpoint]) -> None:
         """Announce `endpoints` instead."""
         self.endpoints = tuple(endpoints)
-        self.entries: Mapping[str, bytes] = dict(map(self._encode, endpoints))
+        written = [(endpoint, entry) for endpoint in endpoints for entry in self._encode(endpoint)]
+        self.entries: Mapping[str, bytes] = dict(entry for _, entry in written)
+        self.by_key: Mapping[str, Endpoint] = {key: endpoint for endpoint, (key, _) in written}
+        self.is_unique = len(self.entries) == len(written)
 
     def say(self, state: State) -> None:
         """Write the same endpoints as being in `state`."""
-        self.entries = dict(self._encode(replace(e, state=state)) for e in self.endpoints)
+        said = (replace(endpoint, state=state) for endpoint in self.endpoints)
+        self.entries = dict(entry for endpoint in said for entry in self._encode(endpoint))
 
     @property
     def services(self) -> tuple[str, ...]:
         """The names under which it announces, each once."""
         return tuple(dict.fromkeys(endpoint.service for endpoint in self.endpoints))
-
-    @property
-    def by_key(self) -> Mapping[str, Endpoint]:
-        """The endpoints by the keys under which they are announced."""
-        return dict(zip(self.entries, self.endpoints, strict=True))
 
     @property
     def state(self) -> RegistrationState:

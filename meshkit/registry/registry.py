@@ -43,7 +43,8 @@ class Registry:
 
     Args:
         store: where the endpoints are.
-        layout: how they are written.
+        layout: how they are written and read.
+        also: how they are written besides.
         namespace: whose services these are.
         ttl: of our lease, in seconds.
         emit: receives the events.
@@ -60,6 +61,7 @@ class Registry:
         store: Store,
         layout: Layout,
         *,
+        also: Sequence[Layout] = (),
         namespace: str = DEFAULT_NAMESPACE,
         ttl: float = DEFAULT_TTL,
         emit: Emit,
@@ -71,7 +73,7 @@ class Registry:
     ) -> None:
         if not ttl > 0:
             raise ConfigError(f"ttl is seconds, a number above 0, got {ttl}")
-        self._root = layout.root(namespace)
+        self._root, *_ = [each.root(namespace) for each in (layout, *also)]
         self._store = store
         self._layout = layout
         self._namespace = namespace
@@ -88,7 +90,7 @@ class Registry:
         self._closed = False
         self._registrar = Registrar(
             store,
-            layout,
+            (layout, *also),
             namespace=namespace,
             ttl=ttl,
             outage=self._outage,

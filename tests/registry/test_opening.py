@@ -109,3 +109,14 @@ async def test_local_works_end_to_end(tmp_path):
         assert len(await registry.endpoints("hello")) == 0
     await registry.aclose()
     await supervisor.aclose()
+
+
+async def test_layouts_besides():
+    registry = open_url("etcd://h/p?also=kratos,go-zero")
+    others = [layout.root("default") for layout in registry._registrar._layouts]
+    assert others == ["p/default/", "/microservices/", ""]
+    for wrong in ("meshkit", "kratos,kratos"):
+        with pytest.raises(ConfigError, match=f"also={wrong}: each layout once"):
+            open_url(f"memory://x?also={wrong}")
+    with pytest.raises(ConfigError, match="unknown layout 'nacos'"):
+        open_url("memory://x?also=nacos")
