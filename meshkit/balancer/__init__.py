@@ -5,6 +5,7 @@ from meshkit.balancer.load import Load
 from meshkit.balancer.policies import (
     POLICIES,
     Clock,
+    Follower,
     Node,
     Picker,
     PickInfo,
@@ -19,6 +20,7 @@ __all__ = [
     "Balancer",
     "Clock",
     "Counts",
+    "Follower",
     "Load",
     "Node",
     "PickInfo",

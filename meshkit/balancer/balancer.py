@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Final, Generic, TypeVar, final
 
 from meshkit.balancer.policies.policy import Node, Picker, PickInfo, id_of
+from meshkit.balancer.shown import Shown
 from meshkit.endpoint import Endpoint, EndpointSet, State
 
 __all__ = ["Balancer", "Counts", "Readiness"]
@@ -72,6 +73,7 @@ class Balancer(Generic[N]):
         self._rng = rng
         self._make_node = make_node
         self._picker = picker
+        self._shown: Shown[N] = Shown(picker)
         self._nodes: dict[str, N] = {}
         self._readiness: dict[str, Readiness] = {}
         # In order of endpoint id, so that a node is found, put in and taken out in no time.
@@ -102,6 +104,8 @@ class Balancer(Generic[N]):
     def adopt(self, picker: Picker) -> None:
         """Let another policy choose from now on; what the nodes have learnt stays."""
         self._picker = picker
+        self._shown = Shown(picker)
+        self._pickable = ()
 
     def reconcile(self, want: EndpointSet) -> list[N]:
         """Adopt `want`; return the nodes that are no longer part of it, for the caller to retire.
@@ -149,7 +153,8 @@ class Balancer(Generic[N]):
 
     def _choice(self) -> tuple[N, ...]:
         """Those to pick from, kept until another comes or goes; a draining one beats none."""
-        self._pickable = tuple(self._by_state["ready"] or self._by_state["draining"])
+        state = "ready" if self._by_state["ready"] else "draining"
+        self._pickable = self._shown.update(self._by_state[state], state)
         return self._pickable
 
     def _other_than(self, tried: Collection[N]) -> N | None:
@@ -159,12 +164,16 @@ class Balancer(Generic[N]):
         return next((pickable[place] for place in places if pickable[place] not in tried), None)
 
     def _put_in(self, node: N) -> None:
-        insort(self._by_state[self._state_of(node)], node, key=id_of)
+        state = self._state_of(node)
+        insort(self._by_state[state], node, key=id_of)
+        self._shown.add(node, state)
         self._pickable = ()
 
     def _take_out(self, node: N) -> None:
-        nodes = self._by_state[self._state_of(node)]
+        state = self._state_of(node)
+        nodes = self._by_state[state]
         del nodes[bisect_left(nodes, node.endpoint.id, key=id_of)]
+        self._shown.remove(node, state)
         self._pickable = ()
 
     def _state_of(self, node: N) -> str:

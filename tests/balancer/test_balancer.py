@@ -244,6 +244,68 @@ class BalancerMachine(RuleBasedStateMachine):
 TestAnyOrderOfEvents = BalancerMachine.TestCase
 
 
+class Bookkeeper:
+    """A follower; its books are right if they say what it would find by looking."""
+
+    def __init__(self) -> None:
+        self.weights: dict[FakeNode, int] = {}
+        self.told = 0
+
+    def follow(self, added, removed):
+        self.told += 1
+        for node in removed:
+            del self.weights[node]
+        for node in added:
+            assert node not in self.weights
+            self.weights[node] = node.endpoint.weight
+
+    def pick(self, ready, info):
+        assert self.weights == {node: node.endpoint.weight for node in ready}
+        return ready[0]
+
+
+class FollowerMachine(RuleBasedStateMachine):
+    """Any order of updates, reports, picks and changes of policy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.balancer = new_balancer(Bookkeeper())
+
+    @rule(members=st.lists(ENDPOINTS, max_size=6, unique_by=lambda e: e.id))
+    def update(self, members):
+        self.balancer.reconcile(endpoints(*members))
+
+    @rule(data=st.data(), readiness=st.sampled_from([READY, READY, FAILING]))
+    def report(self, data, readiness):
+        if nodes := self.balancer.nodes:
+            self.balancer.set_readiness(data.draw(st.sampled_from(nodes)), readiness)
+
+    @rule()
+    def pick(self):
+        self.balancer.pick(CALL)
+
+    @rule()
+    def adopt(self):
+        self.balancer.adopt(Bookkeeper())
+
+
+TestFollowersKnowWhatTheyWouldFind = FollowerMachine.TestCase
+
+
+def test_a_follower_is_told_before_a_pick_and_only_of_changes():
+    balancer, keeper = balancer_of("a", "b"), Bookkeeper()
+    balancer.adopt(keeper)
+    picked(balancer)
+    assert keeper.told == 1
+    a = node_of(balancer, "a")
+    balancer.set_readiness(a, FAILING)
+    balancer.set_readiness(a, READY)
+    balancer.reconcile(endpoints(endpoint("a", weight=7), "b"))
+    assert keeper.told == 1
+    assert picked(balancer) == {"a"}
+    assert (keeper.told, keeper.weights[a]) == (2, 7)
+
+
 @given(st.lists(ENDPOINTS, max_size=6, unique_by=lambda e: e.id))
 def test_reconcile_twice_is_reconcile_once(members):
     balancer = balancer_of(*members)
