@@ -14,8 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from meshkit.balancer.balancer import Balancer, Readiness
-from meshkit.balancer.policies import PowerOfTwo
+from meshkit.balancer import Adaptive, Balancer, Load, Readiness
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.registry.layouts import DEFAULT_NAMESPACE, make_layout
@@ -33,12 +32,12 @@ IDLE = 30.0  # seconds: each watch lists again once
 LAYOUT = make_layout()
 
 
-class Node:
+class Node(Load):
     """A node without a connection."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
         self.endpoint = endpoint
-        self.pending = 0
 
 
 def entry(service: str, number: int, weight: int = 100) -> tuple[str, bytes]:
@@ -68,7 +67,7 @@ class Client:
         self._balancer = Balancer(
             "orders",
             make_node=Node,
-            picker=PowerOfTwo().picker(random.Random(1), time.monotonic),
+            picker=Adaptive().picker(random.Random(1), time.monotonic),
             rng=random.Random(1),
         )
         items = tuple(KeyValue(*entry("orders", number)) for number in range(size))

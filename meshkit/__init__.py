@@ -1,14 +1,20 @@
 """Service registration, discovery and per-call load balancing for asyncio gRPC programs."""
 
 from meshkit.balancer import (
+    Adaptive,
     Counts,
+    LeastRequest,
     Node,
+    PeakEwma,
     Picker,
+    PickFirst,
     PickInfo,
     Policy,
     PowerOfTwo,
+    Random,
     Readiness,
     RoundRobin,
+    WeightedRoundRobin,
 )
 from meshkit.client import Channel, ChannelOptions, ChannelStatus, ConnectionOptions, EndpointStatus
 from meshkit.discovery import (
@@ -58,14 +64,20 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "ConnectionOptions",
     "EndpointStatus",
     # balancing policies
+    "Adaptive",
     "Counts",
+    "LeastRequest",
     "Node",
-    "Picker",
+    "PeakEwma",
+    "PickFirst",
     "PickInfo",
+    "Picker",
     "Policy",
     "PowerOfTwo",
+    "Random",
     "Readiness",
     "RoundRobin",
+    "WeightedRoundRobin",
     # the two ports
     "Registrar",
     "Registration",

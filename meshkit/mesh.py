@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack, final, overload
 
 import grpc
 
-from meshkit.balancer import Policy
+from meshkit.balancer import DEFAULT_POLICY, Policy
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
 from meshkit.discovery import REGISTER_TIMEOUT, Registration
@@ -126,7 +126,7 @@ class Mesh:
         service: str,
         /,
         *,
-        policy: str | Policy = "p2c",
+        policy: str | Policy = DEFAULT_POLICY,
         credentials: grpc.ChannelCredentials | None = None,
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         compression: grpc.Compression | None = None,
@@ -144,7 +144,7 @@ class Mesh:
 
         Args:
             service: the name the servers registered.
-            policy: `"p2c"`, `"round_robin"`, or a `Policy`.
+            policy: the name of a balancing policy, such as `"round_robin"`, or a `Policy`.
             credentials: for TLS to the servers; the certificate must name the service.
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.

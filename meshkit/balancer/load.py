@@ -1,56 +1,165 @@
-"""What a client knows about how busy one endpoint is: the load that pickers compare."""
+"""What a client learns about one endpoint from its own calls: the load that pickers compare."""
 
 from __future__ import annotations
 
-__all__ = ["Load"]
+from dataclasses import dataclass
+from math import exp
+from typing import Final, final
+
+from meshkit.orca import LoadReport
+
+__all__ = ["Load", "Report"]
+
+TAU: Final = 10.0
+"""Seconds in which what was learnt loses all but 1/e of its weight, as in Finagle and Linkerd."""
+
+PENALTY: Final = 1.0
+"""Seconds that a failed call counts for beside those that it took.
+
+A server that fails fast would look like the fastest of all; Linkerd's load biaser and brpc count
+its failures as slow calls, too.
+"""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a server said of itself (gRFC A58).
+
+    Attributes:
+        rps: calls per second that it serves, of all clients.
+        eps: those of them that fail, per second.
+        utilization: 1.0 when it is fully used.
+        since: the clock's seconds when it began to say so.
+        at: the clock's seconds when it said this.
+    """
+
+    rps: float
+    eps: float
+    utilization: float
+    since: float
+    at: float
 
 
 class Load:
     """The calls of this client at one endpoint: how many now, and how they went.
 
-    A node may be one of these, so that pickers read `pending` directly.
+    A node may be one of these, so that pickers read its attributes directly. Averages are weighted
+    by time: a call counts as much as the time since the one before it (to the first few: as much
+    as each of those), so a burst does not wipe out what was known.
 
     Attributes:
         pending: calls under way now.
         finished: calls that ended, failed ones included.
         failed: calls that ended badly.
+        cost: seconds that a call takes here on average, failed ones `PENALTY` more; 0.0 before the
+            first one has ended.
+        peak: seconds that a call takes here, by the worst: it rises at once and falls slowly, as
+            in Finagle's `PeakEwma`.
+        success: share of the calls that ended well, 1.0 before the first one has ended.
+        seen: the clock's seconds when a call last told something; older is worth less.
+        report: what the server last said of its load; None if it never did.
     """
 
-    __slots__ = ("failed", "finished", "pending")
+    __slots__ = (
+        "_share",
+        "cost",
+        "failed",
+        "finished",
+        "peak",
+        "pending",
+        "report",
+        "seen",
+        "success",
+    )
 
     def __init__(self) -> None:
         self.pending = 0
         self.finished = 0
         self.failed = 0
+        self.cost = 0.0
+        self.peak = 0.0
+        self.success = 1.0
+        self.seen = 0.0
+        self.report: Report | None = None
+        self._share = 1.0  # of the last call in the averages
 
     @property
     def started(self) -> int:
         """All calls so far, those under way included."""
         return self.finished + self.pending
 
+    @property
+    def latency(self) -> float:
+        """Seconds that a call takes here on average; 0.0 before the first one has ended."""
+        return max(0.0, self.cost - PENALTY * (1.0 - self.success))
+
+    def fresh(self, now: float) -> float:
+        """How much of what was learnt still holds at `now`: 1.0 just after a call, later less.
+
+        The longer an endpoint was left alone, the cheaper it looks, so that it is tried again.
+        """
+        return exp((self.seen - now) / TAU) if now > self.seen else 1.0
+
     def start(self) -> None:
         """Count a call that begins; `finish` must follow on every path."""
         self.pending += 1
 
-    def finish(self, took: float, now: float) -> None:  # noqa: ARG002
+    def finish(self, took: float | None, now: float) -> None:
         """Count the end of a call that was counted by `start`.
 
+        Cancelled calls and those whose deadline passed count by the time they took, or the
+        endpoint that everybody gives up on would look fast.
+
         Args:
-            took: seconds from its start.
+            took: seconds from its start; None if they tell nothing about the endpoint: a stream
+                lasts as long as its reader likes. Its first message does tell: see `respond`.
             now: the clock's seconds.
         """
         if self.pending == 0:  # a call counted twice would make this endpoint look idle for ever
             raise RuntimeError("finish() without start()")
         self.pending -= 1
         self.finished += 1
+        if took is not None:
+            self.respond(took, now)
+
+    def respond(self, took: float, now: float) -> None:
+        """Learn from the first response of a call; for streams, which `finish(None, ...)` ends.
+
+        Args:
+            took: seconds from the start of the call.
+            now: the clock's seconds.
+        """
+        share = 1.0 - exp((self.seen - now) / TAU)
+        if share * self.finished < 1.0:
+            share = 1.0 / (self.finished or 1)
+        self.seen = now
+        self._share = share
+        self.cost += share * (took - self.cost)
+        self.success += share * (1.0 - self.success)
+        peak = self.peak
+        self.peak = took if took > peak else peak + share * (took - peak)
 
     def fail(self) -> None:
-        """A call that has finished turns out to have ended badly.
+        """A call that has finished turns out to have ended badly, and it was the endpoint's fault.
 
         Said apart from `finish`: asking grpc.aio for a status costs as much as all the rest, and a
-        call whose response is awaited tells a failure by itself.
+        call whose response is awaited tells a failure by itself. Answers that are the caller's
+        business, such as NOT_FOUND, are no failures.
         """
         self.failed += 1
+        self.cost += self._share * PENALTY
+        self.success = max(0.0, self.success - self._share)
+
+    def tell(self, said: LoadReport, now: float) -> None:
+        """Keep what the server says of itself at the end of a call.
+
+        One that cannot be used, with a rate or a utilization of 0, is as good as none (gRFC A58).
+        """
+        utilization = said.application_utilization or said.cpu_utilization
+        if said.rps > 0.0 and utilization > 0.0:
+            since = now if self.report is None else self.report.since
+            self.report = Report(said.rps, said.eps, utilization, since, now)
 
     def __repr__(self) -> str:
         return f"<Load: {self.pending} of {self.started} pending, {self.failed} failed>"

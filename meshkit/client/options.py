@@ -7,7 +7,7 @@ from typing import final
 
 import grpc
 
-from meshkit.balancer import Policy, Readiness
+from meshkit.balancer import DEFAULT_POLICY, Policy, Readiness
 from meshkit.client.connection import ConnectionOptions
 from meshkit.client.subchannel import Subchannel
 from meshkit.endpoint import Endpoint
@@ -21,13 +21,13 @@ class ChannelOptions:
     """How a channel balances and connects.
 
     Attributes:
-        policy: `"p2c"` (two random choices, fewer pending calls), `"round_robin"`, or a `Policy`.
+        policy: the name of a balancing policy, such as `"round_robin"`, or a `Policy`.
         connection: credentials, interceptors, compression and options of the connections.
         propagate_deadline: whether a call that is made while another is served gets at most the
             time that remains for that one.
     """
 
-    policy: str | Policy = "p2c"
+    policy: str | Policy = DEFAULT_POLICY
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     propagate_deadline: bool = True
 

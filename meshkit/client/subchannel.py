@@ -94,7 +94,7 @@ class Subchannel(Load):
     def __repr__(self) -> str:
         return f"<Subchannel {self.endpoint.address} {self.readiness}, {self.pending} pending>"
 
-    def finish(self, took: float, now: float) -> None:
+    def finish(self, took: float | None, now: float) -> None:
         """Count the end of a call; whoever waits to close the connection may be waiting for it."""
         super().finish(took, now)
         if self.pending == 0 and self._idle is not None:

@@ -1,19 +1,29 @@
 """Policies: which of the ready nodes takes the next call. One module a family."""
 
-from meshkit.balancer.policies.names import POLICIES, policy_named
-from meshkit.balancer.policies.p2c import PowerOfTwo
+from meshkit.balancer.policies.adaptive import Adaptive
+from meshkit.balancer.policies.least_request import LeastRequest
+from meshkit.balancer.policies.names import DEFAULT_POLICY, POLICIES, policy_named
+from meshkit.balancer.policies.p2c import PeakEwma, PowerOfTwo
+from meshkit.balancer.policies.plain import PickFirst, Random
 from meshkit.balancer.policies.policy import Clock, Follower, Node, Picker, PickInfo, Policy
-from meshkit.balancer.policies.round_robin import RoundRobin
+from meshkit.balancer.policies.round_robin import RoundRobin, WeightedRoundRobin
 
 __all__ = [
+    "DEFAULT_POLICY",
     "POLICIES",
+    "Adaptive",
     "Clock",
     "Follower",
+    "LeastRequest",
     "Node",
+    "PeakEwma",
+    "PickFirst",
     "PickInfo",
     "Picker",
     "Policy",
     "PowerOfTwo",
+    "Random",
     "RoundRobin",
+    "WeightedRoundRobin",
     "policy_named",
 ]

@@ -6,15 +6,30 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from meshkit.balancer.policies.p2c import PowerOfTwo
+from meshkit.balancer.policies.adaptive import Adaptive
+from meshkit.balancer.policies.least_request import LeastRequest
+from meshkit.balancer.policies.p2c import PeakEwma, PowerOfTwo
+from meshkit.balancer.policies.plain import PickFirst, Random
 from meshkit.balancer.policies.policy import Policy
-from meshkit.balancer.policies.round_robin import RoundRobin
+from meshkit.balancer.policies.round_robin import RoundRobin, WeightedRoundRobin
 from meshkit.errors import ConfigError
 
-__all__ = ["POLICIES", "policy_named"]
+__all__ = ["DEFAULT_POLICY", "POLICIES", "policy_named"]
+
+DEFAULT_POLICY: Final = "adaptive"
 
 POLICIES: Final[Mapping[str, type[Policy]]] = MappingProxyType(
-    {"p2c": PowerOfTwo, "round_robin": RoundRobin}
+    {
+        "adaptive": Adaptive,
+        "round_robin": RoundRobin,
+        "weighted_round_robin": WeightedRoundRobin,
+        "random": Random,
+        "least_request": LeastRequest,
+        "least_request_experimental": LeastRequest,  # as gRPC's Java and Go call it (gRFC A48)
+        "p2c": PowerOfTwo,
+        "p2c_ewma": PeakEwma,
+        "pick_first": PickFirst,
+    }
 )
 """Frozen dataclasses by name; their fields are the parameters that a service config may give.
 

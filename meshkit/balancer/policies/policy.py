@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from meshkit.balancer.load import Report
 from meshkit.endpoint import Endpoint
 
 __all__ = ["Clock", "Follower", "Node", "PickInfo", "Picker", "Policy", "id_of"]
@@ -21,14 +22,30 @@ Clock: TypeAlias = Callable[[], float]
 class Node(Protocol):
     """What balancing needs to know of one endpoint's connection.
 
-    Make `pending` a plain attribute: it is read on the path of every call.
+    All but the endpoint is what `Load` learns: make a node one of these.
     """
 
     endpoint: Endpoint
+    report: Report | None
 
     @property
     def pending(self) -> int:
         """Calls under way on this node."""
+
+    @property
+    def cost(self) -> float:
+        """Seconds that a call takes on average, failed ones much longer; 0.0 while unknown."""
+
+    @property
+    def peak(self) -> float:
+        """Seconds that a call takes at worst; 0.0 while unknown."""
+
+    @property
+    def success(self) -> float:
+        """Share of the calls that ended well."""
+
+    def fresh(self, now: float) -> float:
+        """How much of this still holds, from 1.0 down to 0.0."""
 
 
 N = TypeVar("N", bound=Node)
