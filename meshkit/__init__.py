@@ -38,6 +38,15 @@ from meshkit.events import Event, Hook
 from meshkit.mesh import Mesh
 from meshkit.running import MeshStatus
 from meshkit.server import Draining, Phase, Quiet, Server, ServerOptions, draining
+from meshkit.service_config import (
+    HealthCheckConfig,
+    HedgingPolicy,
+    MethodConfig,
+    MethodName,
+    RetryPolicy,
+    RetryThrottling,
+    ServiceConfig,
+)
 
 __version__ = "0.1.0"
 
@@ -63,6 +72,14 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "ChannelStatus",
     "ConnectionOptions",
     "EndpointStatus",
+    # how calls are made
+    "HealthCheckConfig",
+    "HedgingPolicy",
+    "MethodConfig",
+    "MethodName",
+    "RetryPolicy",
+    "RetryThrottling",
+    "ServiceConfig",
     # balancing policies
     "Adaptive",
     "Counts",

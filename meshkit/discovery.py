@@ -13,6 +13,7 @@ from typing import Final, Protocol, final
 
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.latest import Latest
+from meshkit.service_config import ServiceConfig
 
 __all__ = ["Registrar", "Registration", "RegistrationState", "Resolution", "Resolver", "Watch"]
 
@@ -31,12 +32,14 @@ class Resolution:
         refused: whether that trouble is a refusal of our credentials or rights: somebody must act.
         from_cache: whether the set is what an earlier process knew, since the registry has not
             answered this one yet.
+        config: the service config that is published for it; None if none is known.
     """
 
     endpoints: EndpointSet | None = None
     trouble: str | None = None
     refused: bool = False
     from_cache: bool = False
+    config: ServiceConfig | None = None
 
 
 class Watch(Protocol):

@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack, final, overload
 
 import grpc
 
-from meshkit.balancer import DEFAULT_POLICY, Policy
+from meshkit.balancer import Policy
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
 from meshkit.discovery import REGISTER_TIMEOUT, Registration
@@ -26,6 +26,7 @@ from meshkit.observability.logs import log_event
 from meshkit.opening import Opening
 from meshkit.running import MeshStatus
 from meshkit.server import Server, ServerKeywords, ServerOptions
+from meshkit.service_config import ServiceConfig, ServiceConfigSource
 
 __all__ = ["Mesh"]
 
@@ -49,6 +50,7 @@ class Mesh:
         advertise: str | None = None,
         cache: bool | str | Path | None = None,
         hooks: Sequence[Hook] = (),
+        default_service_config: ServiceConfigSource | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         """Describe a mesh; see `meshkit.config` for where what is not given comes from.
@@ -62,6 +64,8 @@ class Mesh:
             cache: whether the last known endpoints are kept on disk, or in which directory, for
                 clients that start while etcd is down; by default they are.
             hooks: functions that are called with each event.
+            default_service_config: how calls of all channels are made as far as neither the
+                channel nor the registry says it.
             environ: the environment to read.
 
         Raises:
@@ -76,6 +80,7 @@ class Mesh:
             cache=cache,
             environ=environ,
         )
+        self._default_service_config = _parsed(default_service_config)
         self._lifetime = Lifetime(self._settings, emit_to((log_event, *hooks)))
 
     def __repr__(self) -> str:
@@ -126,7 +131,8 @@ class Mesh:
         service: str,
         /,
         *,
-        policy: str | Policy = DEFAULT_POLICY,
+        policy: str | Policy | None = None,
+        service_config: ServiceConfigSource | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         compression: grpc.Compression | None = None,
@@ -144,7 +150,11 @@ class Mesh:
 
         Args:
             service: the name the servers registered.
-            policy: the name of a balancing policy, such as `"round_robin"`, or a `Policy`.
+            policy: the name of a balancing policy, such as `"round_robin"`, or a `Policy`; by
+                default that of the service config.
+            service_config: how calls are made, in gRPC's words: a `ServiceConfig`, JSON as a dict
+                or a text, or the `Path` of a file of it. Stronger, field by field, than the one
+                that is published in the registry.
             credentials: for TLS to the servers; the certificate must name the service.
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.
@@ -155,6 +165,8 @@ class Mesh:
         """
         wanted = ChannelOptions(
             policy=policy,
+            service_config=_parsed(service_config),
+            default_service_config=self._default_service_config,
             connection=ConnectionOptions(
                 credentials=credentials,
                 interceptors=tuple(interceptors),
@@ -279,3 +291,7 @@ class Mesh:
             endpoint, timeout=register_timeout, required=require_registration
         ) as registration:
             yield registration
+
+
+def _parsed(source: ServiceConfigSource | None) -> ServiceConfig | None:
+    return None if source is None else ServiceConfig.parse(source)

@@ -15,7 +15,8 @@ import anyio
 import grpc
 import grpc.aio
 
-from meshkit.balancer import Balancer, Counts, Readiness, policy_named
+from meshkit.balancer import Balancer, Counts, Readiness
+from meshkit.client.configuration import Configuration
 from meshkit.client.explain import explain, rpc_error
 from meshkit.client.journey import Journey
 from meshkit.client.options import ChannelOptions
@@ -25,6 +26,7 @@ from meshkit.discovery import Resolution, Watch
 from meshkit.endpoint import Endpoint
 from meshkit.events import Emit, EndpointFailing, EndpointForeign, EndpointReady
 from meshkit.latest import Latest
+from meshkit.service_config import ServiceConfig
 from meshkit.tasks import Job, Supervisor
 
 __all__ = ["Dispatch"]
@@ -46,6 +48,7 @@ class Dispatch:
         pick: the connection for a call; None while there is none. Raises when closed.
         queue: calls that wait for a connection, oldest first.
         resolution: what is known of the service.
+        configuration: what holds for the calls.
         watch: where that comes from; None before anybody was asked.
         state: set whenever something changed that somebody may wait for.
         now: the loop's clock, in seconds.
@@ -63,12 +66,10 @@ class Dispatch:
         self._supervisor = supervisor
         self._connection = options.connection
         self._emit = emit
-        policy = options.policy
-        if isinstance(policy, str):
-            policy = policy_named(policy)
-        rng = random.Random()
-        picker = policy.picker(rng, self.now)
-        self.balancer = Balancer(service, make_node=self._connect, picker=picker, rng=rng)
+        self.configuration = Configuration(options)
+        self._rng = random.Random()
+        picker = self.configuration.policy.picker(self._rng, self.now)
+        self.balancer = Balancer(service, make_node=self._connect, picker=picker, rng=self._rng)
         self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
         self.resolution = Resolution()
         self.watch: Watch | None = None
@@ -84,10 +85,19 @@ class Dispatch:
         if self.is_closed:  # news that was on its way when the channel was closed
             return
         self.resolution = resolution
+        if resolution.config != self.configuration.published:
+            self._configure(resolution.config)
         if resolution.endpoints is not None:
             for node in self.balancer.reconcile(resolution.endpoints):
                 self._retire(node)
         self._refresh()
+
+    def _configure(self, published: ServiceConfig | None) -> None:
+        """Take the service config that the registry has now; calls under way keep what they had."""
+        policy = self.configuration.policy
+        self.configuration.adopt(published)
+        if self.configuration.policy != policy:
+            self.balancer.adopt(self.configuration.policy.picker(self._rng, self.now))
 
     def _connect(self, endpoint: Endpoint) -> Subchannel:
         node = Subchannel(endpoint, self._connection)

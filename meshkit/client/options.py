@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import grpc
 
-from meshkit.balancer import DEFAULT_POLICY, Policy, Readiness
+from meshkit.balancer import Policy, Readiness, policy_named
 from meshkit.client.connection import ConnectionOptions
 from meshkit.client.subchannel import Subchannel
 from meshkit.endpoint import Endpoint
+from meshkit.errors import ConfigError
+from meshkit.service_config import ServiceConfig
 
 __all__ = ["ChannelOptions", "ChannelStatus", "EndpointStatus"]
 
@@ -21,15 +24,34 @@ class ChannelOptions:
     """How a channel balances and connects.
 
     Attributes:
-        policy: the name of a balancing policy, such as `"round_robin"`, or a `Policy`.
+        policy: the name of a balancing policy, such as `"round_robin"`, or a `Policy`; short for a
+            service config with nothing else in it.
+        service_config: how calls are made; stronger than what is published in the registry.
+        default_service_config: the same; weaker than what is published.
         connection: credentials, interceptors, compression and options of the connections.
         propagate_deadline: whether a call that is made while another is served gets at most the
             time that remains for that one.
     """
 
-    policy: str | Policy = DEFAULT_POLICY
+    policy: str | Policy | None = None
+    service_config: ServiceConfig | None = None
+    default_service_config: ServiceConfig | None = None
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     propagate_deadline: bool = True
+
+    def __post_init__(self) -> None:
+        given = self.service_config and self.service_config.load_balancing_config
+        if self.policy is not None and given is not None:
+            raise ConfigError("give the policy once: as policy, or in the service config")
+
+    @property
+    def config(self) -> ServiceConfig:
+        """All that the code says of how calls are made."""
+        config = self.service_config or ServiceConfig()
+        if self.policy is None:
+            return config
+        policy = policy_named(self.policy) if isinstance(self.policy, str) else self.policy
+        return replace(config, load_balancing_config=policy)
 
 
 @final
@@ -68,6 +90,9 @@ class ChannelStatus:
         state: as `get_state` tells it.
         endpoints: each endpoint's connection and calls, in order of id.
         waiting: calls that wait for an endpoint.
+        service_config: what holds for its calls.
+        config_sources: where each field of that comes from, by its path in JSON: `code`,
+            `registry`, `mesh` (its default) or `default` (meshkit's).
     """
 
     service: str
@@ -77,3 +102,5 @@ class ChannelStatus:
     state: grpc.ChannelConnectivity
     endpoints: tuple[EndpointStatus, ...]
     waiting: int
+    service_config: ServiceConfig
+    config_sources: Mapping[str, str]

@@ -11,13 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, final
 
-from meshkit.balancer import POLICIES, Policy
+from meshkit.balancer import DEFAULT_POLICY, POLICIES, Policy, policy_named
 from meshkit.errors import ConfigError
 from meshkit.fields import FieldError, Integer, Number, Place, check, from_json, to_json
 from meshkit.service_config.methods import MethodConfig
 from meshkit.service_config.policies import PolicyList, modernized
 
-__all__ = ["HealthCheckConfig", "RetryThrottling", "ServiceConfig", "ServiceConfigSource"]
+__all__ = [
+    "DEFAULTS",
+    "HealthCheckConfig",
+    "RetryThrottling",
+    "ServiceConfig",
+    "ServiceConfigSource",
+]
 
 _NO_METHOD_CONFIG: Final = MethodConfig()
 
@@ -122,8 +128,7 @@ def _by_path(configs: tuple[MethodConfig, ...]) -> Mapping[str, MethodConfig]:
         for j, name in enumerate(config.name):
             place = f"methodConfig[{i}].name[{j}]"
             if name.path in places:
-                what = name.path or "the default for all methods"
-                raise FieldError(place, f"{what} is in {places[name.path]} already")
+                raise FieldError(place, f"{name} is in {places[name.path]} already")
             found[name.path] = config
             places[name.path] = place
     return found
@@ -159,3 +164,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number in JSON")
+
+
+DEFAULTS: Final = ServiceConfig(load_balancing_config=policy_named(DEFAULT_POLICY))
+"""What holds where nobody says anything."""

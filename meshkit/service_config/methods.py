@@ -84,6 +84,10 @@ class MethodName:
         if "/" in self.method:
             raise FieldError("method", f"must be written without '/', got {self.method!r}")
 
+    def __str__(self) -> str:
+        """`/helloworld.Greeter/*`, for people."""
+        return f"/{self.service}/{self.method or '*'}" if self.service else "*"
+
     @property
     def path(self) -> str:
         """As calls have it: `/helloworld.Greeter/SayHello`, `/helloworld.Greeter/`, or empty."""

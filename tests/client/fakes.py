@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, Self
 
 import anyio
@@ -17,6 +18,7 @@ from meshkit.discovery import Resolution
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.events import Event, TaskCrashed
 from meshkit.latest import Latest
+from meshkit.service_config import ServiceConfig
 from meshkit.tasks import Supervisor
 
 PATH = "/test.Echo/"
@@ -125,10 +127,13 @@ class FakeResolver:
         self._revision += 1
         found = [s if isinstance(s, Endpoint) else s.endpoint for s in servers]
         endpoints = EndpointSet.of(self.service, found, revision=self._revision)
-        self.fake.latest.set(Resolution(endpoints, trouble))
+        self.fake.latest.set(Resolution(endpoints, trouble, config=self.fake.latest.value.config))
+
+    def publish(self, config: ServiceConfig | None) -> None:
+        self.fake.latest.set(replace(self.fake.latest.value, config=config))
 
     def fail(self, trouble: str) -> None:
-        self.fake.latest.set(Resolution(self.fake.latest.value.endpoints, trouble))
+        self.fake.latest.set(replace(self.fake.latest.value, trouble=trouble))
 
     @contextmanager
     def watch(self, service: str) -> Iterator[FakeWatch]:

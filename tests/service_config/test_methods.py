@@ -79,7 +79,7 @@ def test_a_name_is_given_once_only() -> None:
         "methodConfig[1].name[1]: /a.B/C is in methodConfig[0].name[1] already"
     )
     assert problem({"name": [{}, {"service": ""}]}) == (
-        "methodConfig[0].name[1]: the default for all methods is in methodConfig[0].name[0] already"
+        "methodConfig[0].name[1]: * is in methodConfig[0].name[0] already"
     )
 
 

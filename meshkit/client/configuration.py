@@ -1,0 +1,58 @@
+"""What holds for the calls of one channel, of all that was said about its service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+from meshkit.balancer import Policy
+from meshkit.client.options import ChannelOptions
+from meshkit.service_config import DEFAULTS, MethodConfig, ServiceConfig, merge
+
+__all__ = ["Configuration"]
+
+
+@final
+class Configuration:
+    """What the code says, else what the registry does, else the mesh's default, else meshkit's.
+
+    Attributes:
+        published: what the registry says.
+        config: what holds.
+        sources: where each field of it comes from: `code`, `registry`, `mesh` or `default`.
+        methods: what holds for the method at a path, in no time: it is asked for each call.
+    """
+
+    def __init__(self, options: ChannelOptions) -> None:
+        self._code = options.config
+        self._mesh = options.default_service_config
+        self.adopt(None)
+
+    def adopt(self, published: ServiceConfig | None) -> None:
+        """Take what the registry says now."""
+        self.published = published
+        merged = merge(
+            {"code": self._code, "registry": published, "mesh": self._mesh, "default": DEFAULTS}
+        )
+        self.config, self.sources = merged.config, merged.sources
+        self.methods: Mapping[str, MethodConfig] = _Methods(merged.config)
+
+    @property
+    def policy(self) -> Policy:
+        """Which endpoint takes a call."""
+        policy = self.config.load_balancing_config
+        assert policy is not None  # noqa: S101 -- the default says one
+        return policy
+
+
+@final
+class _Methods(dict[str, MethodConfig]):
+    """The configs of methods by path, each looked up when it is first needed."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def __missing__(self, path: str) -> MethodConfig:
+        found = self[path] = self._config.for_method(path)
+        return found

@@ -1,0 +1,111 @@
+"""A service config reaches the calls of a running channel, and is told by its status."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from meshkit.balancer import PowerOfTwo, RoundRobin
+from meshkit.client import Channel, ChannelOptions
+from meshkit.client.configuration import Configuration
+from meshkit.errors import ConfigError
+from meshkit.service_config import ServiceConfig
+from tests.client.fakes import begin, open_channel, pending, result, serving, until
+
+pytestmark = pytest.mark.anyio
+
+
+def config(**fields) -> ServiceConfig:
+    return ServiceConfig.parse(fields)
+
+
+TURNS = config(loadBalancingConfig=[{"round_robin": {}}])
+TWO_CHOICES = config(loadBalancingConfig=[{"p2c": {}}])
+PATIENT = config(methodConfig=[{"name": [{}], "timeout": "9s"}])
+
+
+def started(channel: Channel) -> dict[str, int]:
+    return {endpoint.endpoint.id: endpoint.started for endpoint in channel.status().endpoints}
+
+
+async def test_a_published_policy_is_used_at_once_and_what_nodes_learnt_stays() -> None:
+    async with serving("a", "b", "c") as servers, open_channel(*servers) as (channel, resolver):
+        slow = [begin(channel, "unary_unary", b"sleep:0.3") for _ in range(4)]
+        await until(lambda: pending(channel) == 4)
+        before = started(channel)
+
+        resolver.publish(TURNS)
+        await until(lambda: channel.status().service_config.load_balancing_config == RoundRobin())
+        assert started(channel) == before
+        for call in [begin(channel, "unary_unary", b"x") for _ in range(30)]:
+            await result(call)
+        assert started(channel) == {name: count + 10 for name, count in before.items()}
+
+        assert [(await result(call))[0][:9] for call in slow] == [b"sleep:0.3"] * 4
+
+
+async def test_the_status_says_what_holds_and_whose_it_is() -> None:
+    options = ChannelOptions(policy="p2c", default_service_config=PATIENT)
+    async with open_channel(options=options) as (channel, resolver):
+        assert channel.status().config_sources == {
+            "loadBalancingConfig": "code",
+            "methodConfig[*].timeout": "mesh",
+        }
+        resolver.publish(
+            config(
+                loadBalancingConfig=[{"round_robin": {}}],
+                methodConfig=[{"name": [{}], "timeout": "2s"}],
+            )
+        )
+        await until(lambda: "registry" in channel.status().config_sources.values())
+        status = channel.status()
+        assert status.config_sources == {
+            "loadBalancingConfig": "code",
+            "methodConfig[*].timeout": "registry",
+        }
+        assert status.service_config.load_balancing_config == PowerOfTwo()
+        assert status.service_config.for_method("/a/b").timeout == 2
+
+        resolver.publish(None)
+        await until(lambda: "registry" not in channel.status().config_sources.values())
+        assert channel.status().service_config.for_method("/a/b").timeout == 9
+
+
+async def test_without_any_word_the_default_holds() -> None:
+    async with open_channel() as (channel, _):
+        assert channel.status().config_sources == {"loadBalancingConfig": "default"}
+
+
+async def test_the_config_of_a_method_is_kept_until_another_one_comes() -> None:
+    configuration = Configuration(ChannelOptions(service_config=PATIENT))
+    found = configuration.methods["/a/b"]
+    assert found.timeout == 9
+    assert configuration.methods["/a/b"] is found
+    configuration.adopt(config(methodConfig=[{"name": [{}], "waitForReady": True}]))
+    assert configuration.methods["/a/b"].wait_for_ready is True
+
+
+async def test_a_policy_is_given_once() -> None:
+    with pytest.raises(ConfigError, match="policy once"):
+        ChannelOptions(policy="p2c", service_config=TURNS)
+    assert ChannelOptions(policy="p2c", service_config=PATIENT).config == ServiceConfig(
+        load_balancing_config=PowerOfTwo(), method_config=PATIENT.method_config
+    )
+
+
+async def test_no_call_is_lost_while_the_policy_changes() -> None:
+    async with serving("a", "b") as servers, open_channel(*servers) as (channel, resolver):
+
+        async def change() -> None:
+            for published in (TURNS, TWO_CHOICES, None) * 5:
+                resolver.publish(published)
+                await anyio.sleep(0.01)
+            changes.cancel_scope.cancel()
+
+        done = 0
+        async with anyio.create_task_group() as changes:
+            changes.start_soon(change)
+            while True:
+                await result(begin(channel, "unary_unary", b"x"))
+                done += 1
+        assert done > 15
