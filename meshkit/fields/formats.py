@@ -64,14 +64,17 @@ class _Limits:
 
     def _range(self, unit: str = "") -> str:
         """The limits, as they are said after what is limited."""
-        if self.above is not None:
-            most = "" if self.high is None else f" and at most {self.high:g}{unit}"
-            return f" above {self.above:g}{unit}{most}"
-        if self.low is None:
-            return "" if self.high is None else f" of {self.high:g}{unit} or less"
-        if self.high is None:
-            return f" of {self.low:g}{unit} or more"
-        return f" from {self.low:g}{unit} to {self.high:g}{unit}"
+        low, high, above = (
+            None
+            if limit is None
+            else (f"{limit}" if isinstance(limit, int) else f"{limit:g}") + unit
+            for limit in (self.low, self.high, self.above)
+        )
+        if above is not None:
+            return f" above {above}" if high is None else f" above {above} and at most {high}"
+        if low is None:
+            return "" if high is None else f" of {high} or less"
+        return f" of {low} or more" if high is None else f" from {low} to {high}"
 
 
 @final

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import meshkit
 from meshkit import events
+from meshkit.balancer import POLICIES
+from meshkit.fields import camel_case, formats_of
 from tests.docs.markdown import ROOT, pages
 
 __all__ = ["TABLES", "regenerated"]
@@ -146,6 +149,50 @@ def _fields(cls: type) -> str:
     )
 
 
+def _json_default(record: type, field: dataclasses.Field[Any]) -> str:
+    """The default of a field as JSON has it."""
+    if field.default is not dataclasses.MISSING:
+        default = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    else:
+        return "required"
+    if default is None or (not isinstance(default, bool | int | float) and not default):
+        return ""
+    return f"`{json.dumps(formats_of(record)[field.name].write(default))}`"
+
+
+def _json_fields(record: type) -> str:
+    """The fields of a dataclass as JSON has them."""
+    text = _section(record, "Attributes")
+    formats = formats_of(record)
+    return _table(
+        ("field", "must be", "default", "what"),
+        (
+            (
+                f"`{camel_case(field.name)}`",
+                str(formats[field.name]),
+                _json_default(record, field),
+                text[field.name],
+            )
+            for field in dataclasses.fields(record)
+            if field.name in formats
+        ),
+    )
+
+
+def _policies() -> str:
+    """The balancing policies with all their names and parameters."""
+    names: dict[type, list[str]] = {}
+    for name, policy in POLICIES.items():
+        names.setdefault(policy, []).append(f"`{name}`")
+    return "\n".join(
+        f"### {', '.join(named)}\n\n{_summary(policy)}\n"
+        + (f"\n{_json_fields(policy)}" if formats_of(policy) else "\nNo parameters.\n")
+        for policy, named in names.items()
+    )
+
+
 def _method(function: Callable[..., object]) -> str:
     return _keywords(inspect.unwrap(function), _section(function, "Args"))
 
@@ -162,6 +209,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "register_keywords": lambda: _method(meshkit.Mesh.register),
     "serve_keywords": lambda: _fields(meshkit.ServerOptions),
     "quiet": lambda: _fields(meshkit.Quiet),
+    "service_config": lambda: _json_fields(meshkit.ServiceConfig),
+    "method_config": lambda: _json_fields(meshkit.MethodConfig),
+    "method_name": lambda: _json_fields(meshkit.MethodName),
+    "retry_policy": lambda: _json_fields(meshkit.RetryPolicy),
+    "hedging_policy": lambda: _json_fields(meshkit.HedgingPolicy),
+    "retry_throttling": lambda: _json_fields(meshkit.RetryThrottling),
+    "health_check_config": lambda: _json_fields(meshkit.HealthCheckConfig),
+    "policies": _policies,
 }
 
 
