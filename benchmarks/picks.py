@@ -53,7 +53,9 @@ class Client:
     def __init__(self, policy: Policy, size: int) -> None:
         dice = random.Random(1)
         picker = policy.picker(dice, time.monotonic)
-        self._balancer = Balancer("bench", make_node=Node, picker=picker, rng=dice)
+        self._balancer = Balancer(
+            "bench", make_node=Node, picker=picker, rng=dice, now=time.monotonic
+        )
         self._known = EndpointSet.of("bench", map(endpoint, range(size)))
         self._balancer.reconcile(self._known)
         self.connect(self._balancer.nodes)

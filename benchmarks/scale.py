@@ -69,6 +69,7 @@ class Client:
             make_node=Node,
             picker=Adaptive().picker(random.Random(1), time.monotonic),
             rng=random.Random(1),
+            now=time.monotonic,
         )
         items = tuple(KeyValue(*entry("orders", number)) for number in range(size))
         self._adopt(self._view.relist(Listing(1, items), 0.0))

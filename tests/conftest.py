@@ -3,12 +3,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from meshkit.testing.etcd import EtcdProcess, find_etcd
 
 # Nothing that one test learns may help another one; tests of the cache give a directory.
 os.environ["MESHKIT_CACHE"] = "off"
+
+# How long an example takes is the machine's business; pytest-timeout ends a test that hangs.
+hypothesis.settings.register_profile("meshkit", deadline=None)
+hypothesis.settings.load_profile("meshkit")
 
 
 @pytest.fixture

@@ -1,7 +1,14 @@
 """Who takes the next call: pure, no I/O, no clock, no dice of its own."""
 
 from meshkit.balancer.balancer import Balancer, Counts, Readiness
+from meshkit.balancer.circuit import CircuitBreaker, InFlight
+from meshkit.balancer.detection import (
+    FailurePercentageEjection,
+    OutlierDetection,
+    SuccessRateEjection,
+)
 from meshkit.balancer.load import Load
+from meshkit.balancer.outlier import Ejected, Outcome, Readmitted
 from meshkit.balancer.policies import (
     DEFAULT_POLICY,
     POLICIES,
@@ -21,18 +28,26 @@ from meshkit.balancer.policies import (
     WeightedRoundRobin,
     policy_named,
 )
+from meshkit.balancer.resilience import Resilience
+from meshkit.balancer.slow_start import SlowStart
 
 __all__ = [
     "DEFAULT_POLICY",
     "POLICIES",
     "Adaptive",
     "Balancer",
+    "CircuitBreaker",
     "Clock",
     "Counts",
+    "Ejected",
+    "FailurePercentageEjection",
     "Follower",
+    "InFlight",
     "LeastRequest",
     "Load",
     "Node",
+    "Outcome",
+    "OutlierDetection",
     "PeakEwma",
     "PickFirst",
     "PickInfo",
@@ -41,7 +56,11 @@ __all__ = [
     "PowerOfTwo",
     "Random",
     "Readiness",
+    "Readmitted",
+    "Resilience",
     "RoundRobin",
+    "SlowStart",
+    "SuccessRateEjection",
     "WeightedRoundRobin",
     "policy_named",
 ]

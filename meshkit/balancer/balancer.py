@@ -5,12 +5,18 @@ from __future__ import annotations
 import enum
 import random
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
+from operator import attrgetter
 from typing import Final, Generic, TypeVar, final
 
-from meshkit.balancer.policies.policy import Node, Picker, PickInfo, id_of
+from meshkit.balancer.circuit import InFlight
+from meshkit.balancer.outlier import Outcome, Outliers
+from meshkit.balancer.policies.policy import Clock, Node, Picker, PickInfo, id_of
+from meshkit.balancer.resilience import Resilience
 from meshkit.balancer.shown import Shown
+from meshkit.balancer.slow_start import Warming
 from meshkit.endpoint import Endpoint, EndpointSet, State
 
 __all__ = ["Balancer", "Counts", "Readiness"]
@@ -18,6 +24,8 @@ __all__ = ["Balancer", "Counts", "Readiness"]
 N = TypeVar("N", bound=Node)
 
 _DRAWS: Final = 3  # times that the policy is asked for another node, before anybody else will do
+_DEFAULT: Final = Resilience()
+_pending_of: Final = attrgetter("pending")
 
 
 class Readiness(enum.StrEnum):
@@ -39,6 +47,7 @@ class Counts:
         failing: cannot be connected at the moment.
         draining: connected, but about to leave; takes calls only when no other can.
         parked: connected, but of weight 0; takes none.
+        ejected: connected, but too many of its calls have failed; takes a single one now and then.
     """
 
     ready: int = 0
@@ -46,6 +55,7 @@ class Counts:
     failing: int = 0
     draining: int = 0
     parked: int = 0
+    ejected: int = 0
 
     def __str__(self) -> str:
         """`3 ready, 1 connecting`, as error texts and reprs have it."""
@@ -59,6 +69,16 @@ class Balancer(Generic[N]):
 
     A node lives as long as its endpoint keeps id and address, and with it all that was learnt on
     it. No method waits: on one event loop that makes every change atomic.
+
+    Args:
+        make_node: makes the node of an endpoint.
+        picker: the policy at work.
+        rng: the die for chances around the policy's choice.
+        now: the clock, in seconds; read by no pick where all nodes are well and limits are off.
+        resilience: what is done around the policy's choice.
+
+    Attributes:
+        in_flight: the calls to all nodes; the nodes count them there.
     """
 
     def __init__(
@@ -68,26 +88,44 @@ class Balancer(Generic[N]):
         make_node: Callable[[Endpoint], N],
         picker: Picker,
         rng: random.Random,
+        now: Clock,
+        resilience: Resilience = _DEFAULT,
     ) -> None:
+        self.in_flight = InFlight()
         self._want = EndpointSet(service)
-        self._rng = rng
         self._make_node = make_node
         self._picker = picker
         self._shown: Shown[N] = Shown(picker)
+        self._rng = rng
+        self._now = now
+        self._resilience = resilience
         self._nodes: dict[str, N] = {}
         self._readiness: dict[str, Readiness] = {}
+        self._state: dict[str, str] = {}
         # In order of endpoint id, so that a node is found, put in and taken out in no time.
         self._by_state: dict[str, list[N]] = {state: [] for state in Counts.__slots__}
         self._pickable: tuple[N, ...] = ()  # empty: none, or to be made anew
+        self._is_careful = True  # the policy's choice is not all there is to a pick
+        self._warming: Warming[N] = Warming(resilience.slow_start, rng)
+        self._outliers: Outliers[N] = Outliers(
+            resilience.outlier_detection,
+            rng,
+            ready=self._by_state["ready"],
+            out=self._by_state["ejected"],
+        )
 
     @property
     def nodes(self) -> Collection[N]:
         """All nodes, in order of endpoint id."""
         return [self._nodes[endpoint_id] for endpoint_id in self._want.by_id]
 
+    # ---- for calls
+
     def pick(self, info: PickInfo) -> N | None:
         """The node for a call, or None while there is none to pick."""
         pickable = self._pickable or self._choice()
+        if self._is_careful:
+            return self._pick_carefully(pickable, info)
         return self._picker.pick(pickable, info) if pickable else None
 
     def pick_other(self, info: PickInfo, tried: Collection[N]) -> N | None:
@@ -99,7 +137,63 @@ class Balancer(Generic[N]):
         for _ in range(_DRAWS):
             if (node := self.pick(info)) not in tried:
                 return node
-        return self._other_than(tried) or node
+        return next(filter(self._has_room, self._some_others(tried)), node)
+
+    def _pick_carefully(self, pickable: tuple[N, ...], info: PickInfo) -> N | None:
+        if self._resilience.circuit_breaker.is_open(self.in_flight.pending):
+            return None
+        now = self._now()
+        if (probed := self._outliers.due(now)) is not None:
+            return probed
+        if not pickable:
+            return None
+        node = self._picker.pick(pickable, info)
+        if self._may_take(node, now):
+            return node
+        if others := [n for n in self._some_others((node,)) if self._may_take(n, now)]:
+            return min(others, key=_pending_of)
+        if self._has_room(node):
+            return node
+        free = [node for node in pickable if self._has_room(node)]
+        return self._rng.choice(free) if free else None
+
+    def _may_take(self, node: N, now: float) -> bool:
+        return self._has_room(node) and self._warming.admits(node, now)
+
+    def _has_room(self, node: N) -> bool:
+        return not self._resilience.circuit_breaker.is_full(node.pending)
+
+    def _some_others(self, tried: Collection[N]) -> Iterator[N]:
+        """Up to two nodes more than were tried at random, without those; one, if there is any."""
+        pickable = self._pickable
+        places = self._rng.sample(range(len(pickable)), min(len(tried) + 2, len(pickable)))
+        return (pickable[place] for place in places if pickable[place] not in tried)
+
+    def refusal(self) -> str:
+        """Which limit keeps calls from connected nodes, in words; "" if there is no such node."""
+        if not self._pickable:
+            return ""
+        return self._resilience.circuit_breaker.refusal(self.in_flight.pending)
+
+    def hear(self, node: N, code: str, sent_at: float) -> list[Outcome[N]]:
+        """A call has ended; what follows of it.
+
+        Of a suspect the end of every call has to be told, of others at least the failures.
+
+        Args:
+            node: where the call was.
+            code: the status code's name.
+            sent_at: when the call was sent, by the clock.
+        """
+        if self._nodes.get(node.endpoint.id) is not node:
+            return []
+        outcomes = self._outliers.hear(node, code, sent_at, self._now())
+        for outcome in outcomes:
+            self._take_out(outcome.node)
+            self._put_in(outcome.node)
+        return outcomes
+
+    # ---- for what is known of the nodes
 
     def adopt(self, picker: Picker) -> None:
         """Let another policy choose from now on; what the nodes have learnt stays."""
@@ -117,11 +211,11 @@ class Balancer(Generic[N]):
         moved = [e for e in delta.changed if e.address != self._nodes[e.id].endpoint.address]
         # A raise changes nothing.
         fresh = [self._make_node(endpoint) for endpoint in (*delta.added, *moved)]
+        is_first = not self._want
         self._want = want
         gone = [self._nodes[e.id] for e in (*delta.removed, *moved)]
         for node in gone:
-            self._take_out(node)
-            del self._nodes[node.endpoint.id], self._readiness[node.endpoint.id]
+            self._drop(node)
         for endpoint in delta.changed:
             if (known := self._nodes.get(endpoint.id)) is not None:
                 self._take_out(known)
@@ -131,7 +225,15 @@ class Balancer(Generic[N]):
             self._nodes[node.endpoint.id] = node
             self._readiness[node.endpoint.id] = Readiness.CONNECTING
             self._put_in(node)
+            if not is_first:
+                self._warming.expect(node)
         return sorted(gone, key=id_of)
+
+    def _drop(self, node: N) -> None:
+        self._take_out(node)
+        del self._nodes[node.endpoint.id], self._readiness[node.endpoint.id]
+        self._warming.forget(node)
+        self._outliers.forget(node)
 
     def set_readiness(self, node: N, readiness: Readiness) -> None:
         """Take note of what became of the connection of `node`.
@@ -143,6 +245,8 @@ class Balancer(Generic[N]):
             self._take_out(node)
             self._readiness[endpoint_id] = readiness
             self._put_in(node)
+            if readiness is Readiness.READY:
+                self._warming.begin(node, self._now())
 
     def counts(self) -> Counts:
         """How many nodes are in which state, now."""
@@ -153,24 +257,27 @@ class Balancer(Generic[N]):
 
     def _choice(self) -> tuple[N, ...]:
         """Those to pick from, kept until another comes or goes; a draining one beats none."""
-        state = "ready" if self._by_state["ready"] else "draining"
-        self._pickable = self._shown.update(self._by_state[state], state)
+        ready, ejected = self._by_state["ready"], self._by_state["ejected"]
+        states: tuple[str, ...] = ("ready" if ready else "draining",)
+        nodes = self._by_state[states[0]]
+        if ejected and self._resilience.outlier_detection.is_panic(len(ready), len(ejected)):
+            states = (*states, "ejected")
+            nodes = sorted(chain(nodes, ejected), key=id_of)
+        self._pickable = self._shown.update(nodes, states)
+        limits = self._resilience.circuit_breaker
+        self._is_careful = bool(ejected or self._warming or limits.is_on)
         return self._pickable
 
-    def _other_than(self, tried: Collection[N]) -> N | None:
-        pickable = self._pickable
-        # One place more than were tried: at least one of them is another's.
-        places = self._rng.sample(range(len(pickable)), min(len(tried) + 1, len(pickable)))
-        return next((pickable[place] for place in places if pickable[place] not in tried), None)
-
     def _put_in(self, node: N) -> None:
-        state = self._state_of(node)
+        state = self._state[node.endpoint.id] = self._state_of(node)
         insort(self._by_state[state], node, key=id_of)
         self._shown.add(node, state)
         self._pickable = ()
+        if state == "ejected":
+            self._outliers.expect(node)
 
     def _take_out(self, node: N) -> None:
-        state = self._state_of(node)
+        state = self._state.pop(node.endpoint.id)
         nodes = self._by_state[state]
         del nodes[bisect_left(nodes, node.endpoint.id, key=id_of)]
         self._shown.remove(node, state)
@@ -182,4 +289,6 @@ class Balancer(Generic[N]):
             return readiness
         if node.endpoint.weight == 0:
             return "parked"
-        return "draining" if node.endpoint.state is State.DRAINING else "ready"
+        if node.endpoint.state is State.DRAINING:
+            return "draining"
+        return "ejected" if node in self._outliers.ejected else "ready"

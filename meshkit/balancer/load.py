@@ -58,6 +58,7 @@ class Load:
             in Finagle's `PeakEwma`.
         success: share of the calls that ended well, 1.0 before the first one has ended.
         seen: the clock's seconds when a call last told something; older is worth less.
+        suspect: the last calls that ended are known to have failed: look at each one's end.
         report: what the server last said of its load; None if it never did.
     """
 
@@ -71,6 +72,7 @@ class Load:
         "report",
         "seen",
         "success",
+        "suspect",
     )
 
     def __init__(self) -> None:
@@ -83,6 +85,7 @@ class Load:
         self.seen = 0.0
         self.report: Report | None = None
         self._share = 1.0  # of the last call in the averages
+        self.suspect = False
 
     @property
     def started(self) -> int:

@@ -69,7 +69,9 @@ class Dispatch:
         self.configuration = Configuration(options)
         self._rng = random.Random()
         picker = self.configuration.policy.picker(self._rng, self.now)
-        self.balancer = Balancer(service, make_node=self._connect, picker=picker, rng=self._rng)
+        self.balancer = Balancer(
+            service, make_node=self._connect, picker=picker, rng=self._rng, now=self.now
+        )
         self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
         self.resolution = Resolution()
         self.watch: Watch | None = None

@@ -38,7 +38,7 @@ def picker_of(policy: type[Policy], rng: random.Random) -> Picker:
 
 def new_balancer(picker: Picker, **options: Any) -> Balancer[FakeNode]:
     """A balancer that knows no endpoint yet."""
-    options = {"make_node": FakeNode, "rng": random.Random(1)} | options
+    options = {"make_node": FakeNode, "rng": random.Random(1), "now": lambda: 0.0} | options
     return Balancer("orders", picker=picker, **options)
 
 

@@ -27,6 +27,8 @@ class Node(Protocol):
 
     endpoint: Endpoint
     report: Report | None
+    suspect: bool
+    """A call to it has failed, and none has succeeded since: the end of each is looked at."""
 
     @property
     def pending(self) -> int:
@@ -43,6 +45,10 @@ class Node(Protocol):
     @property
     def success(self) -> float:
         """Share of the calls that ended well."""
+
+    @property
+    def finished(self) -> int:
+        """Calls that have ended, however they did."""
 
     def fresh(self, now: float) -> float:
         """How much of this still holds, from 1.0 down to 0.0."""
