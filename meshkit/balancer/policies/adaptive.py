@@ -13,32 +13,42 @@ from meshkit.fields import Number, check
 
 __all__ = ["Adaptive"]
 
-_LOOKS: Final = 8  # turns that one call may pass over
-_UNKNOWN: Final = 1e6  # seconds: no second call to a node that has not answered the first
+_LOOKS: Final = 8  # nodes that one call looks at
+_BUSY: Final = 2.0  # times the usual number of calls, above which a node is passed over
+_QUARTER: Final = 0.25  # of the nodes cost less than what is usual
+_STEP: Final = 1.02  # by which the usual cost moves up with one look
+_STEP_DOWN: Final = 1.0 - (_STEP - 1.0) * (1.0 - _QUARTER) / _QUARTER
+_FAITH: Final = 2  # calls for which the usual cost counts in what is expected of a node
+_MEMORY: Final = 1 / 16  # share of one look in the usual number of calls
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptive:
-    """Takes the nodes in turn, by weight, and passes over those that are clearly worse than others.
+    """Takes the nodes in turn, by weight, and passes over those that are clearly worse than usual.
 
     A rotation spreads calls over equal servers better than any dice, since the next in turn is the
     one that has had the most time to finish; but it has no eyes. So the node whose turn it is has
-    to compare: what it costs is its average latency, failed calls counting as slow ones, times the
-    calls that it would then have. It is passed over if that is more than `margin` times what the
-    cheapest node known costs. That one is remembered from pick to pick, each of which shows it one
-    more at random (Mitzenmacher, Prabhakar and Shah, "Load balancing with memory", FOCS 2002).
+    to compare. It takes the call if it
 
-    Equal servers differ by chance only, and less than `margin`: there this is `round_robin`. What
-    a node costs falls while it is left alone, so it is tried again, by one call, until it does
-    well. A new node takes its turns, one call at a time until it has answered.
+    - costs at most `margin` times what is usual, and would not have more than twice the usual
+      number of calls; or
+    - promises to be done with the call as soon as the others all the same, since they are busy.
+
+    What a node costs is its average latency, failed calls counting as slow ones. A quarter of the
+    nodes cost less than what is usual: as long as that many are well, the others are compared with
+    them. Equal servers differ by chance only, less than `margin`: there this is `round_robin`.
+
+    Of a new node the usual is expected, and its first calls change that little by little. What a
+    node costs falls while it is left alone, so that it is tried again, by single calls, until it
+    does well.
 
     Attributes:
-        margin: by how many times a node must be worse to be passed over. Less reacts to smaller
-            differences, and takes more chance for difference.
+        margin: by how many times a node must cost more than usual to be passed over. Less reacts
+            to smaller differences, and takes more chance for difference.
     """
 
-    margin: Annotated[float, Number(1)] = 2.0
+    margin: Annotated[float, Number(1)] = 1.5
 
     def __post_init__(self) -> None:
         check(self)
@@ -50,46 +60,54 @@ class Adaptive:
 
 @final
 class _Adaptive:
-    __slots__ = ("_best", "_margin", "_now", "_random", "_ready", "_rotation")
+    """The rotation, and what is usual, learnt from the nodes that it comes by."""
+
+    __slots__ = ("_calls", "_cost", "_margin", "_now", "_rotation")
 
     def __init__(self, margin: float, rng: random.Random, now: Clock) -> None:
         self._margin = margin
         self._now = now
-        self._random = rng.random
         self._rotation = Rotation(rng)
-        self._ready: Sequence[Node] = ()
-        self._best: Node | None = None  # the cheapest that was met, of those that have answered
+        self._cost = 0.0  # that is usual, in seconds; 0.0 while unknown
+        self._calls = 1.0  # that a node usually has, with the one that it is to take
 
     def pick(self, ready: Sequence[N], info: PickInfo) -> N:  # noqa: ARG002
-        """Choose the node whose turn it is, unless it is clearly worse than the best."""
-        if ready is not self._ready:
-            self._ready, self._best = ready, None
+        """Choose the next in turn that is about as good as others are."""
         node = self._rotation.turn(ready)
-        other = ready[int(self._random() * len(ready))]
-        best = self._best
-        if other.cost and (best is None or self._cost(other) < self._cost(best)):
-            self._best = best = other
-        if best is None:
+        if self._fits(node):
             return node
-        limit = self._margin * self._cost(best)
-        if self._cost(node) <= limit:
-            return node
-        return self._elsewhere(ready, node, limit)
-
-    def _elsewhere(self, ready: Sequence[N], first: N, limit: float) -> N:
-        """The next in turn that is within `limit`, or the best of those looked at."""
-        now = self._now()
-        node, best, least = first, first, float("inf")
-        for _ in range(_LOOKS):
-            cost = self._cost(node) * node.fresh(now)
-            if cost <= limit:
-                return node
-            if cost < least:
-                best, least = node, cost
+        looked = [node]
+        for _ in range(min(_LOOKS, len(ready)) - 1):
             node = self._rotation.turn(ready)
-        return best
+            if self._fits(node):
+                return node
+            looked.append(node)
+        return min(looked, key=self._promise)
 
-    def _cost(self, node: Node) -> float:
+    def _fits(self, node: Node) -> bool:
+        """Whether a node is about as good as others are; and learn from it what is usual."""
+        usual = self._cost
+        cost = node.cost or usual
+        # A running quantile: for each look that finds more, three find less.
+        self._cost = usual * (_STEP if cost > usual else _STEP_DOWN) if usual else cost
+        calls = self._calls_of(node) if node.pending else 1.0
+        most = _BUSY * self._calls
+        self._calls += _MEMORY * (min(calls, most) - self._calls)
+        limit = self._margin * usual if calls <= most else 0.0
+        if cost <= limit:
+            return True
+        return self._expected(node) <= max(limit, usual * self._calls / calls)
+
+    def _promise(self, node: Node) -> float:
         """Seconds until the next call would have its answer."""
-        pending = node.pending
-        return node.cost * (1 + pending) if node.cost else _UNKNOWN * pending
+        return self._expected(node) * self._calls_of(node)
+
+    def _expected(self, node: Node) -> float:
+        """What a node costs, as far as it is known: what time has passed, and how many calls."""
+        known = node.finished
+        cost = node.cost * node.fresh(self._now())
+        return (cost * known + self._cost * _FAITH) / (known + _FAITH)
+
+    def _calls_of(self, node: Node) -> float:
+        """Calls that a node would have with one more, as if it were one of the greatest weight."""
+        return 1.0 + node.pending * self._rotation.greatest / node.endpoint.weight

@@ -28,23 +28,26 @@ def place_behind(last: Node, ready: Sequence[Node]) -> int:
 
 
 class _Weights:
-    """The greatest weight, learnt from the nodes that are looked at.
+    """Nodes have weights, and the greatest is learnt from those that are looked at.
 
     Too great a value changes nobody's share: all are passed over more often. So it is raised when
     a heavier node is met, and lowered after a while in which none was so heavy.
+
+    Attributes:
+        greatest: the greatest weight, or more; 0.0 before the first look.
     """
 
-    __slots__ = ("_greatest", "_lighter", "_met", "_rng", "_weight")
+    __slots__ = ("_lighter", "_met", "_rng", "_weight", "greatest")
 
     def __init__(self, rng: random.Random, weight: WeightOf = registry_weight) -> None:
         self._rng = rng
         self._weight = weight
-        self._greatest = 0.0
+        self.greatest = 0.0
         self._met = 0.0  # the greatest since the last node that was as heavy as any
         self._lighter = 0  # nodes met since then
 
     def _meet_heavy(self, weight: float) -> None:
-        self._greatest = weight
+        self.greatest = weight
         self._met = 0.0
         self._lighter = 0
 
@@ -54,7 +57,7 @@ class _Weights:
         self._lighter += 1
         if self._lighter > patience:
             self._meet_heavy(self._met)
-        return self._greatest
+        return self.greatest
 
 
 @final
@@ -91,8 +94,9 @@ class Rotation(_Weights):
             self._next = place + 1
             node = ready[place]
             weight = self._weight(node)
-            if weight >= self._greatest:
-                self._meet_heavy(weight)
+            if weight >= self.greatest:
+                if self._lighter or weight > self.greatest:
+                    self._meet_heavy(weight)
                 break
             greatest = self._meet_light(weight, count)
             # As many rounds as are its due, evenly spread, and not the same for all of a weight.
@@ -105,7 +109,7 @@ class Rotation(_Weights):
             self._next = place_behind(self._ready[self._next - 1], ready)
         else:
             self._next = self._rng.randrange(len(ready))
-            self._greatest = max(map(self._weight, ready))
+            self.greatest = max(map(self._weight, ready))
         self._ready = ready
 
 
@@ -126,13 +130,14 @@ class Draw(_Weights):
         at most.
         """
         count = len(ready)
-        if not self._greatest:
-            self._greatest = max(map(self._weight, ready))
+        if not self.greatest:
+            self.greatest = max(map(self._weight, ready))
         for _ in range(_LOOKS):
             place = int(self._random() * count)
             weight = self._weight(ready[place])
-            if weight >= self._greatest:
-                self._meet_heavy(weight)
+            if weight >= self.greatest:
+                if self._lighter or weight > self.greatest:
+                    self._meet_heavy(weight)
                 break
             if self._random() * self._meet_light(weight, 4 * count) < weight:
                 break
