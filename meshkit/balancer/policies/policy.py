@@ -35,10 +35,6 @@ class Node(Protocol):
         """Calls under way on this node."""
 
     @property
-    def finished(self) -> int:
-        """Calls that have ended."""
-
-    @property
     def cost(self) -> float:
         """Seconds that a call takes on average, failed ones much longer; 0.0 while unknown."""
 
