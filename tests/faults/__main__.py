@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeAlias
 
-from tests.faults.cluster_faults import OF_CLUSTER
+from tests.faults.cluster_faults import CUT_OFF, OF_CLUSTER
 from tests.faults.crowd import ailing, crowd
 from tests.faults.endings import ALONE, ENDINGS, ending
 from tests.faults.fleet import Size
@@ -34,7 +34,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "streams-cut": (streams_cut, Size(servers=3, streams=6, stream_seconds=8, grace=2)),
     **{
         fault.name: _of(fault, Size())
-        for fault in (*OF_ETCD, *OF_DATA, *OF_THE_WAY, *OF_CLUSTER, GUARDED)
+        for fault in (*OF_ETCD, *OF_DATA, *OF_THE_WAY, *OF_CLUSTER, CUT_OFF, GUARDED)
     },
     LATE.name: _of(LATE, Size(deadline=30)),  # calls wait for etcd
     "crowd": (crowd, Size(servers=2, clients=1)),

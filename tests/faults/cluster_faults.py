@@ -10,7 +10,7 @@ from tests.faults.fleet import Fleet
 from tests.faults.outages import Fault
 from tests.faults.registry import Setup
 
-__all__ = ["OF_CLUSTER"]
+__all__ = ["CUT_OFF", "OF_CLUSTER"]
 
 
 @contextmanager
@@ -33,6 +33,14 @@ def _lonely(fleet: Fleet) -> Iterator[None]:
     for other in others:
         other.resume()
     yield
+
+
+@contextmanager
+def _cut_off(fleet: Fleet) -> Iterator[None]:
+    """The network parts the member in use from the two others, which go on."""
+    fleet.registry.cut_off(fleet.registry.member_in_use())
+    yield
+    fleet.registry.rejoin()
 
 
 @contextmanager
@@ -63,6 +71,7 @@ def _leaderless_twice(fleet: Fleet) -> Iterator[None]:
 
 
 _CLUSTER: Final = Setup(members=3)
+_SEVERABLE: Final = Setup(members=3, severable=True)
 
 OF_CLUSTER: Final = (
     Fault(name="member-frozen", hurt=_frozen, setup=_CLUSTER, news_within=3.0),
@@ -70,3 +79,5 @@ OF_CLUSTER: Final = (
     Fault(name="quorum-lost", hurt=_outvoted, setup=_CLUSTER),
     Fault(name="two-leaders-lost", hurt=_leaderless_twice, setup=_CLUSTER, news_within=3.0),
 )
+
+CUT_OFF: Final = Fault(name="member-cut-off", hurt=_cut_off, setup=_SEVERABLE, news_within=5.0)

@@ -11,20 +11,22 @@ import time
 import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from meshkit.testing.etcd import EtcdProcess, etcd_cluster, find_etcd
 from meshkit.testing.proxy import TcpProxy
+from tests.faults.peers import PeerNetwork
 
 __all__ = ["SERVICE", "Entry", "Registry", "Setup"]
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 SERVICE: Final = "echo"
 _PREFIX: Final = f"meshkit/default/{SERVICE}/"
@@ -40,12 +42,14 @@ class Setup:
     Attributes:
         members: one, or three.
         proxied: whether servers and clients reach it through a proxy (a single one only).
+        severable: whether members can be cut off from each other.
         token_ttl: seconds that an auth token lives, whole ones; 0: nobody has to log in.
         late: it is not there before it is started by the scenario.
     """
 
     members: int = 1
     proxied: bool = False
+    severable: bool = False
     token_ttl: int = 0
     late: bool = False
 
@@ -74,28 +78,34 @@ class Registry:
         self.setup = setup
         self.url = ""
         self._stack = ExitStack()
+        self._portal: BlockingPortal
         self._token = ""
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def __enter__(self) -> Self:
         with self._stack:
+            if self.setup.proxied or self.setup.severable:
+                self._portal = self._stack.enter_context(start_blocking_portal())
             self.members = self._make()
             self._answering = self.members[0]
             if self.setup.token_ttl:
                 self._guard()
             endpoints = ",".join(member.endpoint for member in self.members)
             if self.setup.proxied:
-                self._portal: BlockingPortal = self._stack.enter_context(start_blocking_portal())
-                proxy = TcpProxy(endpoints)
-                self.proxy = self._stack.enter_context(
-                    self._portal.wrap_async_context_manager(proxy)
-                )
-                endpoints = self.proxy.address
+                self._proxy = self._open(TcpProxy(endpoints))
+                endpoints = self._proxy.address
             self.url = f"etcd://{'root:r00t@' if self.setup.token_ttl else ''}{endpoints}"
             self._stack = self._stack.pop_all()
         return self
 
+    def _open(self, block: AbstractAsyncContextManager[T]) -> T:
+        """Enter a block whose event loop runs beside us."""
+        return self._stack.enter_context(self._portal.wrap_async_context_manager(block))
+
     def _make(self) -> list[EtcdProcess]:
+        if self.setup.severable:
+            self._network = self._open(PeerNetwork(self.setup.members))
+            return self._network.members
         if self.setup.members > 1:
             return self._stack.enter_context(etcd_cluster(self.setup.members))
         flags = ("--auth-token-ttl", f"{self.setup.token_ttl}") if self.setup.token_ttl else ()
@@ -200,7 +210,7 @@ class Registry:
         self, fault: Callable[Concatenate[TcpProxy, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Hurt the way to it: `link(TcpProxy.delay, 0.3)`."""
-        self._portal.call(lambda: fault(self.proxy, *args, **kwargs))
+        self._portal.call(lambda: fault(self._proxy, *args, **kwargs))
 
     # ---- members
 
@@ -228,6 +238,16 @@ class Registry:
             for line in lines
             if line.startswith("etcd_debugging_mvcc_watcher_total ")
         )
+
+    def cut_off(self, member: EtcdProcess) -> None:
+        """Leave `member` to itself: neither it nor the others hear of each other until `rejoin`."""
+        # Asked in vain, it would keep what it was asked for, and pass it on when it is back.
+        self._answering = next(other for other in self.members if other is not member)
+        self._portal.call(self._network.cut_off, member)
+
+    def rejoin(self) -> None:
+        """Let all members hear each other again."""
+        self._portal.call(self._network.heal)
 
     # ---- backups, with the tools that come with etcd
 

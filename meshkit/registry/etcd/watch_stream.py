@@ -19,7 +19,7 @@ from meshkit.registry.etcd.session import Session
 
 __all__ = ["WatchStream"]
 
-_STATUS: Final[Rpc] = attrgetter("maintenance.Status")
+_RANGE: Final[Rpc] = attrgetter("kv.Range")
 _WATCH: Final[Rpc] = attrgetter("watch.Watch")
 
 _JITTER: Final = 0.2
@@ -39,10 +39,11 @@ class WatchStream:
     What is sent goes through a queue to one task: a write that is cancelled ends a stream, and
     that would be the stream of everybody. What comes is read by another one.
 
-    A silent stream is probed by a request on the same connection, not by asking for the progress
-    of its watches: etcd from 3.5.22 and 3.6.2 on gives no answer to that while any of them
-    waits for its first revision (etcd#20229), and a member that lost its cluster goes on answering.
-    The request is refused at once where there is no leader.
+    A silent stream is probed by a read on the same connection, not by asking for the progress of
+    its watches: etcd from 3.5.22 and 3.6.2 on gives no answer to that while any of them waits for
+    its first revision (etcd#20229), and a member that lost its cluster goes on answering. The read
+    is linearizable: a member answers when it has caught up with the majority, or not at all. So
+    one that is cut off, or whose disk hangs, is left although it seems well.
 
     Args:
         session: told to leave a member that fails.
@@ -138,10 +139,11 @@ class WatchStream:
 
     async def _probe(self, silence: float) -> None:
         timeout = self._session.options.probe_timeout
-        while True:
+        while self._watches:
+            key = next(iter(self._watches.values())).request.create_request.key  # we may read it
             began = anyio.current_time()
             try:
-                await self.member.call(_STATUS, rpc.StatusRequest(), self._metadata, timeout)
+                await self.member.call(_RANGE, rpc.RangeRequest(key=key), self._metadata, timeout)
             except RegistryUnavailable as error:
                 if anyio.current_time() - began < timeout + _LAG:
                     raise RegistryUnavailable(f"silent for {silence:.1f} s; {error}") from error

@@ -6,7 +6,7 @@ silent member after 0.7 s. If it was the leader, the others elect one meanwhile,
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from operator import attrgetter
 
@@ -18,6 +18,7 @@ from meshkit.errors import RegistryUnavailable
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.registry.store import Compacted
 from meshkit.testing.etcd import EtcdProcess, etcd_cluster
+from tests.faults.peers import PeerNetwork
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
 
@@ -84,6 +85,13 @@ def cluster() -> Iterator[list[EtcdProcess]]:
         yield members
 
 
+@pytest.fixture
+async def network() -> AsyncIterator[PeerNetwork]:
+    """A cluster whose members can be cut off from each other."""
+    async with PeerNetwork(3) as network:
+        yield network
+
+
 async def leader_among(cluster: list[EtcdProcess], make_store) -> EtcdProcess:
     """The one that all others know, now that all are well."""
     stores = {member: make_store(member.endpoint) for member in cluster}
@@ -115,14 +123,16 @@ async def test_frozen_member_is_left_within_3_s(
 
 @pytest.mark.parametrize("leads", [True, False], ids=["leader", "follower"])
 async def test_member_cut_off_from_the_majority_is_left_within_5_s(
-    leads: bool, etcd: EtcdProcess, cluster: list[EtcdProcess], make_store
+    leads: bool, network: PeerNetwork, make_store
 ) -> None:
-    """It goes on answering, and knows of no leader. Another etcd stands for the majority."""
-    leader = await leader_among(cluster, make_store)
-    hurt = leader if leads else next(m for m in cluster if m is not leader)
-    lost = [member for member in cluster if member is not hurt]
-    took = await time_to_leave(hurt, [etcd], lambda: [member.pause() for member in lost])
-    for member in lost:
-        member.resume()
+    """It goes on answering, and knows of no leader."""
+    leader = await leader_among(network.members, make_store)
+    hurt = leader if leads else next(m for m in network.members if m is not leader)
+    others = [member for member in network.members if member is not hurt]
+    took = await time_to_leave(hurt, others, lambda: network.cut_off(hurt))
+    alone = make_store(hurt.endpoint)
+    with anyio.fail_after(5), pytest.raises(RegistryUnavailable):
+        await alone.list("a")
+    network.heal()
     print({name: f"{seconds:.2f} s" for name, seconds in took.items()})
     assert max(took.values()) <= 5.0
