@@ -107,6 +107,7 @@ class Announcer:
         self._renewed_last = False  # nothing else was done since
         self._seen = True  # our keys, since the lease was renewed
         self._seen_at = 0.0
+        self._may_read = True  # our keys, as far as we know
 
     async def run(self) -> NoReturn:
         """Do what is missing, one thing at a time, for ever."""
@@ -162,8 +163,10 @@ class Announcer:
         ledger = self.ledger
         if missing := ledger.missing():
             return partial(self._put, lease, missing)
+        if unsaid := ledger.unsaid():
+            return partial(self._put, lease, unsaid, if_held=True)
         if surplus := ledger.surplus():
-            return partial(self._delete, surplus)
+            return partial(self._delete, lease, surplus)
         if not self._seen:
             return partial(self._look, lease, tuple(ledger.wanted))
         return None
@@ -215,11 +218,13 @@ class Announcer:
         self._seen, self._renewed_last = False, True
         self._delays = self._backoff.delays(self._rng)
 
-    async def _put(self, lease: Lease, entries: Mapping[str, bytes]) -> None:
+    async def _put(
+        self, lease: Lease, entries: Mapping[str, bytes], *, if_held: bool = False
+    ) -> None:
         asked_at, self._renewed_last = self._clock(), False
         self.ledger.doubt(entries)
         try:
-            await self._store.put(entries, lease=lease.id)
+            await self._store.put(entries, lease=lease.id, if_held=if_held and self._may_read)
         except (RegistryAuthError, ConfigError):
             self.ledger.gone(entries)  # refused is not "perhaps": there is nothing to delete
             raise
@@ -233,7 +238,8 @@ class Announcer:
             read = await self._store.read((*keys, *self.ledger.left))
             found = {entry.key: entry for entry in read}
         except RegistryAuthError:
-            self._seen = True  # we may write and not read, then: nobody looks after our keys
+            # We may write and not read, then: nobody looks after our keys, nor whose they are.
+            self._seen, self._may_read = True, False
             return
         deleted = [key for key in keys if key not in found]
         taken = [found[k] for k in keys if k in found and self.ledger.differs(found[k], lease.id)]
@@ -246,9 +252,9 @@ class Announcer:
             self._owner.taken_over(entry, self._seen_at)
         self._seen, self._seen_at = True, asked_at
 
-    async def _delete(self, keys: tuple[str, ...]) -> None:
+    async def _delete(self, lease: Lease, keys: tuple[str, ...]) -> None:
         self._renewed_last = False
-        await self._store.delete(keys)
+        await self._store.delete(keys, lease=lease.id if self._may_read else None)
         self.ledger.gone(keys)
 
     async def _revoke(self, lease: Lease) -> None:

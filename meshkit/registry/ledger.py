@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, final
 
 from meshkit.registry.store import KeyValue
@@ -23,6 +23,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.wanted: dict[str, bytes] = {}
+        self._leaving: set[str] = set()
         self._standing: dict[str, bytes | None] = {}  # None: perhaps, with any value
         self._left: deque[str] = deque(maxlen=_LEFT)
 
@@ -30,10 +31,16 @@ class Ledger:
         """From now on `entries` should stand."""
         self.wanted.update(entries)
 
+    def leave(self, entries: Mapping[str, bytes]) -> None:
+        """The last words of `entries`, which should stand as long as their keys are ours."""
+        self.want(entries)
+        self._leaving |= entries.keys()
+
     def unwant(self, keys: Iterable[str]) -> None:
         """From now on `keys` should not stand."""
         for key in keys:
             self.wanted.pop(key, None)
+            self._leaving.discard(key)
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -41,8 +48,15 @@ class Ledger:
         return tuple(key for key in self._left if key not in self.wanted)
 
     def missing(self) -> dict[str, bytes]:
-        """What has to be written."""
-        return {key: value for key, value in self.wanted.items() if not self.has({key: value})}
+        """What has to be written, whoever's the keys are."""
+        return {k: v for k, v in self._unwritten() if k not in self._leaving}
+
+    def unsaid(self) -> dict[str, bytes]:
+        """What has to be written to keys that are ours."""
+        return {k: v for k, v in self._unwritten() if k in self._leaving}
+
+    def _unwritten(self) -> Iterator[tuple[str, bytes]]:
+        return (entry for entry in self.wanted.items() if not self.has(dict([entry])))
 
     def surplus(self) -> tuple[str, ...]:
         """What has to be deleted."""

@@ -178,7 +178,7 @@ class Registrar:
         for registration in leaving:
             registration.leaving = True
             registration.say(State.DRAINING)
-            self._ledger.want(registration.entries)
+            self._ledger.leave(registration.entries)
         self._announcer.turn.set(None)
         while not all(self._ledger.has(r.entries) for r in leaving):
             await self._announcer.turn.changed()

@@ -92,15 +92,19 @@ class Store(Protocol):
         """End a lease and delete its keys in one revision; a lease that is gone is no error."""
         ...
 
-    async def put(self, entries: Mapping[str, bytes], *, lease: int) -> int:
+    async def put(self, entries: Mapping[str, bytes], *, lease: int, if_held: bool = False) -> int:
         """Write all entries in one revision under `lease` (0: none); returns the revision.
 
-        A key that was under another lease moves to this one. Raises `LeaseGone`.
+        A key that was under another lease moves to this one; or, `if_held`, stays as it is: only
+        keys that stand under `lease` already are written then. Raises `LeaseGone`.
         """
         ...
 
-    async def delete(self, keys: Iterable[str]) -> int:
-        """Delete keys in one revision; keys that are not there are no error."""
+    async def delete(self, keys: Iterable[str], *, lease: int | None = None) -> int:
+        """Delete keys in one revision; keys that are not there are no error.
+
+        With a `lease` only those that stand under it: the others have another owner now.
+        """
         ...
 
     async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:

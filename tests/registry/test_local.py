@@ -56,7 +56,7 @@ async def owners(path: Path) -> AsyncIterator[LocalHarness]:
 
 
 async def following(batches: AsyncIterator[Batch]) -> Batch:
-    with anyio.fail_after(10.0):
+    with anyio.fail_after(60.0):
         return await anext(batches)
 
 

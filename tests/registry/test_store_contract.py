@@ -142,6 +142,24 @@ async def test_deleting_what_is_not_there_changes_nothing(store: Store) -> None:
         assert await take(batches, 1) == [Batch(after + 1, (KeyValue("a", None),))]
 
 
+async def test_what_another_owner_holds_is_neither_written_nor_deleted_if_so_wished(
+    store: Store, other: Store
+) -> None:
+    ours, theirs = (await store.grant(TTL)).lease, (await other.grant(TTL)).lease
+    await store.put({"a/1": b"x", "a/2": b"x", "a/3": b"x"}, lease=ours)
+    await other.put({"a/2": b"y"}, lease=theirs)
+    await other.put({"a/3": b"z"}, lease=0)
+    after = await store.put({f"a/{n}": b"!" for n in range(5)}, lease=ours, if_held=True)
+    assert (await store.list("a/")).items == (
+        KeyValue("a/1", b"!", ours),
+        KeyValue("a/2", b"y", theirs),
+        KeyValue("a/3", b"z", 0),
+    )
+    assert await store.delete((f"a/{n}" for n in range(5)), lease=ours) == after + 1
+    assert await contents(store, "a/") == {"a/2": b"y", "a/3": b"z"}
+    assert await store.delete(["a/1", "a/2"], lease=ours) == after + 1, "nothing has changed"
+
+
 async def test_a_prefix_is_exact(store: Store) -> None:
     keys = [
         "a/b",

@@ -35,7 +35,8 @@ class EtcdStore:
 
     Requests go to one member at a time, and to the next one when it fails. A lease has whole
     seconds and, with etcd's default election timeout, at least 2. One `put` or `delete` takes as
-    many keys as the cluster allows operations in a transaction (`--max-txn-ops`, 128).
+    many keys as the cluster allows operations in a transaction (`--max-txn-ops`, 128), and one
+    fewer if it depends on who holds them.
 
     Args:
         options: where the cluster is and how to talk to it.
@@ -84,22 +85,30 @@ class EtcdStore:
         with suppress(LeaseGone):
             await self._session.call(_REVOKE, rpc.LeaseRevokeRequest(ID=lease))
 
-    async def put(self, entries: Mapping[str, bytes], *, lease: int) -> int:
-        """Write all entries in one revision under `lease` (0: none); returns the revision."""
-        return await self._commit(
-            rpc.RequestOp(request_put=rpc.PutRequest(key=encode(key), value=value, lease=lease))
+    async def put(self, entries: Mapping[str, bytes], *, lease: int, if_held: bool = False) -> int:
+        """Write all entries, or those held, in one revision under `lease`; returns the revision."""
+        operations = {
+            key: rpc.RequestOp(
+                request_put=rpc.PutRequest(key=encode(key), value=value, lease=lease)
+            )
             for key, value in entries.items()
-        )
+        }
+        return await self._commit(operations, held_by=lease if if_held else None)
 
-    async def delete(self, keys: Iterable[str]) -> int:
-        """Delete keys in one revision; keys that are not there are no error."""
-        return await self._commit(
-            rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=encode(key)))
+    async def delete(self, keys: Iterable[str], *, lease: int | None = None) -> int:
+        """Delete keys, or those under `lease`, in one revision; none is no error."""
+        operations = {
+            key: rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=encode(key)))
             for key in keys
-        )
+        }
+        return await self._commit(operations, held_by=lease)
 
-    async def _commit(self, operations: Iterable[Any]) -> int:
-        answer = await self._session.call(_TXN, rpc.TxnRequest(success=operations))
+    async def _commit(self, operations: Mapping[str, Any], *, held_by: int | None) -> int:
+        """Do all in one revision, or each only while its key is held by that lease."""
+        steps: Iterable[Any] = operations.values()
+        if held_by is not None:
+            steps = (_if_held(key, held_by, step) for key, step in operations.items())
+        answer = await self._session.call(_TXN, rpc.TxnRequest(success=steps))
         return int(answer.header.revision)
 
     async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
@@ -150,3 +159,11 @@ class EtcdStore:
         await self._keepalive.aclose()
         await self._session.aclose()
         self._cluster = None
+
+
+def _if_held(key: str, lease: int, step: Any) -> Any:
+    """`step`, unless the key is under another lease, or not there."""
+    held = rpc.Compare(
+        key=encode(key), target=rpc.Compare.LEASE, result=rpc.Compare.EQUAL, lease=lease
+    )
+    return rpc.RequestOp(request_txn=rpc.TxnRequest(compare=[held], success=[step]))

@@ -144,18 +144,30 @@ class Database:
 
     # -- keys
 
-    def put(self, entries: Mapping[str, bytes], lease: int) -> int:
-        """Write all entries in one revision. Raises `LeaseGone`."""
+    def put(self, entries: Mapping[str, bytes], lease: int, if_held: bool) -> int:
+        """Write all entries, or those held, in one revision. Raises `LeaseGone`."""
         with self._writing():
             if lease and not self._ttl(lease):
                 raise LeaseGone(f"{self._path}: lease {lease:x} is gone")
-            return self._commit([KeyValue(key, value, lease) for key, value in entries.items()])
+            return self._commit(
+                [
+                    KeyValue(key, value, lease)
+                    for key, value in entries.items()
+                    if not if_held or self._lease_of(key) == lease
+                ]
+            )
 
-    def delete(self, keys: Iterable[str]) -> int:
-        """Delete those of `keys` that are there, in one revision."""
+    def delete(self, keys: Iterable[str], lease: int | None) -> int:
+        """Delete those of `keys` that are there, and under `lease` if one is given."""
         with self._writing():
-            there = [KeyValue(key, None) for key in dict.fromkeys(keys) if self._has(key)]
-            return self._commit(there)
+            found = {key: self._lease_of(key) for key in keys}
+            return self._commit(
+                [
+                    KeyValue(key, None)
+                    for key, holder in found.items()
+                    if holder is not None and lease in (None, holder)
+                ]
+            )
 
     def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
         """Those of `keys` that are there, at one revision."""
@@ -201,9 +213,11 @@ class Database:
         with self._writing():
             self._compact(revision)
 
-    def _has(self, key: str) -> bool:
-        found = self._connection.execute("SELECT 1 FROM entries WHERE key = ?", (key,))
-        return found.fetchone() is not None
+    def _lease_of(self, key: str) -> int | None:
+        """The lease of a key, 0 without one; None if it is not there."""
+        found = self._connection.execute("SELECT lease FROM entries WHERE key = ?", (key,))
+        row = found.fetchone()
+        return None if row is None else int(row[0])
 
     def _counters(self) -> tuple[int, int]:
         revision, compacted = self._connection.execute(

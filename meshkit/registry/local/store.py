@@ -90,13 +90,14 @@ class LocalStore:
         """End a lease and delete its keys in one revision."""
         await self._run(lambda database: database.end(lease))
 
-    async def put(self, entries: Mapping[str, bytes], *, lease: int) -> int:
-        """Write all entries in one revision under `lease` (0: none). Raises `LeaseGone`."""
-        return await self._run(lambda database: database.put(entries, lease))
+    async def put(self, entries: Mapping[str, bytes], *, lease: int, if_held: bool = False) -> int:
+        """Write all entries, or those held, in one revision under `lease`. Raises `LeaseGone`."""
+        return await self._run(lambda database: database.put(entries, lease, if_held))
 
-    async def delete(self, keys: Iterable[str]) -> int:
-        """Delete keys in one revision; keys that are not there are no error."""
-        return await self._run(lambda database: database.delete(keys))
+    async def delete(self, keys: Iterable[str], *, lease: int | None = None) -> int:
+        """Delete keys, or those under `lease`, in one revision; none is no error."""
+        keys = tuple(keys)  # it may be tried again
+        return await self._run(lambda database: database.delete(keys, lease))
 
     async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
         """Those of `keys` that are there; none of an owner that is dead."""

@@ -60,6 +60,10 @@ class Contents:
         self.compact(self.revision - _HISTORY)
         return self.revision
 
+    def is_held(self, key: str, lease: int) -> bool:
+        """Whether a key stands under `lease`."""
+        return key in self.entries and self.entries[key].lease == lease
+
     def delete(self, keys: Iterable[str]) -> int:
         """Delete those of `keys` that are there."""
         return self.commit(

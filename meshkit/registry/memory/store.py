@@ -100,17 +100,23 @@ class MemoryStore:
         async with self._turn() as contents:
             contents.end(lease)
 
-    async def put(self, entries: Mapping[str, bytes], *, lease: int) -> int:
-        """Write all entries in one revision under `lease` (0: none). Raises `LeaseGone`."""
+    async def put(self, entries: Mapping[str, bytes], *, lease: int, if_held: bool = False) -> int:
+        """Write all entries, or those held, in one revision under `lease`. Raises `LeaseGone`."""
         async with self._turn() as contents:
             if lease and lease not in contents.leases:
                 raise LeaseGone(f"{self._name}: lease {lease:x} is gone")
-            return contents.commit(KeyValue(key, value, lease) for key, value in entries.items())
+            return contents.commit(
+                KeyValue(key, value, lease)
+                for key, value in entries.items()
+                if not if_held or contents.is_held(key, lease)
+            )
 
-    async def delete(self, keys: Iterable[str]) -> int:
-        """Delete keys in one revision; keys that are not there are no error."""
+    async def delete(self, keys: Iterable[str], *, lease: int | None = None) -> int:
+        """Delete keys, or those under `lease`, in one revision; none is no error."""
         async with self._turn() as contents:
-            return contents.delete(keys)
+            return contents.delete(
+                key for key in keys if lease is None or contents.is_held(key, lease)
+            )
 
     async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
         """Those of `keys` that are there."""

@@ -68,11 +68,11 @@ class FaultyStore:
     async def revoke(self, lease: int) -> None:
         return await self._do("revoke", lease)
 
-    async def put(self, entries, *, lease: int) -> int:
-        return await self._do("put", entries, lease=lease)
+    async def put(self, entries, **options) -> int:
+        return await self._do("put", entries, **options)
 
-    async def delete(self, keys) -> int:
-        return await self._do("delete", keys)
+    async def delete(self, keys, **options) -> int:
+        return await self._do("delete", keys, **options)
 
     async def read(self, keys) -> tuple[KeyValue, ...]:
         return await self._do("read", keys)

@@ -1,11 +1,13 @@
 """What happens to our keys by the hands of others is noticed, told apart and repaired."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
 import anyio
 import pytest
 
 from meshkit.discovery import RegistrationState
 from meshkit.endpoint import Endpoint
-from meshkit.errors import RegistryAuthError
+from meshkit.errors import RegistryAuthError, RegistryError
 from meshkit.events import (
     EndpointKeyDeleted,
     EndpointRegistered,
@@ -15,6 +17,7 @@ from meshkit.events import (
 )
 from meshkit.registry.layouts import Etcd3NamingLayout, MeshkitLayout
 from meshkit.registry.outage import loop_time
+from meshkit.registry.store import Batch, KeyValue
 from tests.registry.tasks.fakes import Bench, down, endpoint, key, names
 
 pytestmark = pytest.mark.anyio
@@ -26,6 +29,27 @@ NOTICED = TTL / 3 + 0.1
 
 def value(name: str) -> bytes:
     return MeshkitLayout().encode("default", endpoint(name))[1]
+
+
+def unconditional(method: Callable[..., Awaitable[int]], refusal: RegistryError):
+    """`method` as a store lets those use it who may write and not read."""
+
+    async def ask(what, *, lease: int | None = None, if_held: bool = False) -> int:
+        if if_held or (lease is not None and not isinstance(what, Mapping)):
+            raise refusal
+        return await method(what, lease=lease)
+
+    return ask
+
+
+async def changes_until_deleted(
+    batches: AsyncIterator[Batch], name: str
+) -> AsyncIterator[KeyValue]:
+    async for batch in batches:
+        for change in batch.changes:
+            yield change
+            if change == KeyValue(name, None):
+                return
 
 
 async def test_a_key_deleted_by_hand_is_written_again(bench: Bench):
@@ -192,6 +216,25 @@ async def test_a_key_taken_while_it_is_withdrawn_is_let_go(bench: Bench):
     assert not bench.events.of(EndpointKeyDeleted)
 
 
+async def test_last_words_are_not_written_over_those_of_another_owner(bench: Bench):
+    """Nor is its key deleted: it took it a moment ago, and nobody looked since."""
+    staying = await bench.registry.register([endpoint("b")])
+    registration = await bench.registry.register([endpoint("a"), endpoint("a", "other")])
+    theirs = (await bench.store.inner.grant(1000)).lease
+    bench.store.inner.overwrite(key("a"), value("c"), lease=theirs)
+    after = (await bench.store.inner.list("")).revision
+    async with bench.store.inner.watch("", after=after) as batches:
+        assert await registration.withdraw()
+        seen = [change async for change in changes_until_deleted(batches, key("a", "other"))]
+    assert [change.key for change in seen] == [key("a", "other")] * 2, "draining, and gone"
+    assert await bench.store.keys() == {
+        key("a"): theirs,
+        key("b"): bench.registry.status().lease.id,
+    }
+    assert bench.store.inner.entries()[key("a")].value == value("c")
+    assert staying.state is ANNOUNCED
+
+
 async def test_all_keys_are_read_in_one_request_after_each_renewal(bench: Bench):
     await bench.registry.register([endpoint("a"), endpoint("a", "other")])
     await bench.registry.register([endpoint("b")])
@@ -206,6 +249,11 @@ async def test_who_may_not_read_his_keys_keeps_them_all_the_same(bench: Bench):
     await anyio.sleep(600)
     assert registration.state is ANNOUNCED
     assert len(bench.store.times("read")) == len(bench.store.times("renew"))
+    leaving = await bench.registry.register([endpoint("b")])
+    refused = RegistryAuthError("permission denied")
+    bench.store.inner.put = unconditional(bench.store.inner.put, refused)
+    bench.store.inner.delete = unconditional(bench.store.inner.delete, refused)
+    assert await leaving.withdraw(), "without a question whose it is, which would be a read"
     assert not bench.events.of(RegistryDisconnected)
 
 
