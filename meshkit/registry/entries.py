@@ -26,12 +26,14 @@ class Entry:
         missing_since: when it was missed, in seconds; None: confirmed. Otherwise it is held.
         deleted: a deletion named it, and is not believed yet.
         recalled: an earlier process knew it, and the registry was not asked yet.
+        leased: it ends unless its owner renews it; what is written without a lease tells of nobody.
     """
 
     endpoint: Endpoint
     missing_since: float | None = None
     deleted: bool = False
     recalled: bool = False
+    leased: bool = False
 
     def postponed(self, seconds: float) -> Entry:
         """The same, missed so much later; a confirmed one as it is."""
@@ -54,6 +56,7 @@ class Entries:
         self._hold = hold
         self._entries: dict[str, Entry] = {}
         self._held: dict[str, Entry] = {}
+        self._renewed: set[str] = set()  # confirmed, under a lease
         self._keys_at: dict[str, tuple[str, ...]] = {}
         self._stands_at: dict[str, Endpoint] = {}
         self._touched: set[str] = set()  # addresses
@@ -73,6 +76,11 @@ class Entries:
         """Whether there is one that is not held."""
         return len(self._held) < len(self._entries)
 
+    @property
+    def any_renewed(self) -> bool:
+        """Whether there is one that is not held, and ends unless somebody renews it."""
+        return bool(self._renewed)
+
     def put(self, key: str, entry: Entry) -> None:
         """Adopt an entry; one with an equal endpoint keeps its age, another one is new."""
         known = self._entries.get(key)
@@ -84,8 +92,11 @@ class Entries:
         if key not in self._entries:
             self._keys_at[address] = (*self._keys_at.get(address, ()), key)
         self._entries[key] = entry
+        self._renewed.discard(key)
         if entry.missing_since is None:
             self._held.pop(key, None)
+            if entry.leased:
+                self._renewed.add(key)
         else:
             self._held[key] = entry
             due = entry.missing_since + self._hold
@@ -97,6 +108,7 @@ class Entries:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._held.pop(key, None)
+            self._renewed.discard(key)
             address = entry.endpoint.address
             self._keys_at[address] = tuple(k for k in self._keys_at[address] if k != key)
             self._touched.add(address)

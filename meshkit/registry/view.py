@@ -1,8 +1,9 @@
 """What a watcher believes of one service: entries in, `EndpointSet` out. No loop, no clock in here.
 
-Deletions that are seen in order are believed at once, until they leave nothing: then all who went
-a moment ago are held after all. A registry that was frozen ends every lease the moment it wakes,
-while the servers live. Whoever leaves on purpose says so first (`DRAINING`), and is believed.
+Deletions that are seen in order are believed at once, until they leave nobody who renews a lease:
+then all who went a moment ago are held after all. A registry that was frozen ends every lease the
+moment it wakes, while the servers live; what was written there without a lease stays, and may be
+long dead. Whoever leaves on purpose says so first (`DRAINING`), and is believed.
 
 What is merely missing from a *re-list* is not gone: after a lost connection the list may come from
 an older backup, or be empty because a wipe ended every lease a moment ago.
@@ -16,6 +17,7 @@ would stop the traffic of a service that may well live.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import final
 
 from meshkit.endpoint import Endpoint, EndpointSet, State
@@ -76,9 +78,9 @@ class View:
     def recall(self, items: Iterable[KeyValue], now: float) -> EndpointSet:
         """Take what an earlier process knew; it is held until the first list says what holds."""
         for item in items:
-            endpoint = self._read(item.key, item.value)
-            if endpoint is not None:
-                self._entries.put(item.key, Entry(endpoint, missing_since=now, recalled=True))
+            entry = self._read(item)
+            if entry is not None:
+                self._entries.put(item.key, replace(entry, missing_since=now, recalled=True))
         return self.expire(now)
 
     def relist(self, listing: Listing, now: float, *, unheard: float = 0.0) -> EndpointSet:
@@ -95,19 +97,19 @@ class View:
         self._postpone(unheard)
         self._forget(now)
         self._revision = listing.revision
-        found = {item.key: self._read(item.key, item.value) for item in listing.items}
+        found = {item.key: self._read(item) for item in listing.items}
         self._skipped = {key: value for key, value in self._skipped.items() if key in found}
-        is_empty = all(endpoint is None for endpoint in found.values())
+        is_empty = all(entry is None for entry in found.values())
         for key, entry in list(self._entries.items()):
             if found.get(key) is not None:
                 continue
             if entry.recalled and not is_empty:
                 self._entries.pop(key)
             elif entry.recalled or entry.missing_since is None:
-                self._entries.put(key, Entry(entry.endpoint, missing_since=now))
-        for key, endpoint in found.items():
-            if endpoint is not None:
-                self._confirm(key, endpoint)
+                self._entries.put(key, replace(entry, missing_since=now, recalled=False))
+        for key, confirmed in found.items():
+            if confirmed is not None:
+                self._confirm(key, confirmed)
         return self._settle(now)
 
     def apply(self, batch: Batch, now: float) -> EndpointSet:
@@ -115,33 +117,35 @@ class View:
         self._revision = batch.revision
         deleted: dict[str, Entry] = {}
         for change in batch.changes:
-            endpoint = self._read(change.key, change.value)
-            if endpoint is not None:
+            confirmed = self._read(change)
+            if confirmed is not None:
                 deleted.pop(change.key, None)
-                self._confirm(change.key, endpoint)
+                self._confirm(change.key, confirmed)
             elif (entry := self._entries.pop(change.key)) is not None:
                 deleted[change.key] = entry
         for key, entry in deleted.items():
             if entry.deleted:
                 self._gone[key] = entry  # named once more: its time goes on
             elif entry.missing_since is None and entry.endpoint.state is not State.DRAINING:
-                self._gone[key] = Entry(entry.endpoint, missing_since=now, deleted=True)
+                self._gone[key] = replace(entry, missing_since=now, deleted=True)
         return self._settle(now)
 
     def expire(self, now: float) -> EndpointSet:
         """Let go of what was held long enough, or stands again under another key."""
         return self._entries.settle(now, self._revision)
 
-    def _confirm(self, key: str, endpoint: Endpoint) -> None:
-        self._entries.put(key, Entry(endpoint))
+    def _confirm(self, key: str, entry: Entry) -> None:
+        self._entries.put(key, entry)
         self._gone.pop(key, None)
 
     def _settle(self, now: float) -> EndpointSet:
-        """Without anybody who is confirmed, those who went a moment ago are held after all."""
-        if not self._entries.any_confirmed:
-            for key, entry in self._gone.items():
-                self._entries.put(key, entry)  # for the rest of its time, if there is one
-            self._gone.clear()
+        """Without anybody who renews a lease, those who went a moment ago are held after all."""
+        if not self._entries.any_renewed:
+            nobody = not self._entries.any_confirmed
+            for key, entry in list(self._gone.items()):
+                if entry.leased or nobody:
+                    self._entries.put(key, entry)  # for the rest of its time, if there is one
+                    del self._gone[key]
         return self.expire(now)
 
     def _postpone(self, seconds: float) -> None:
@@ -159,7 +163,9 @@ class View:
             if entry.missing_since is not None and now < entry.missing_since + self._hold
         }
 
-    def _read(self, key: str, value: bytes | None) -> Endpoint | None:
+    def _read(self, item: KeyValue) -> Entry | None:
+        """What the registry says of a key; None if there is no endpoint."""
+        key, value = item.key, item.value
         if value is None:
             self._skipped.pop(key, None)
             return None
@@ -171,4 +177,4 @@ class View:
                 self._skip(key, str(error))
             return None
         self._skipped.pop(key, None)
-        return endpoint
+        return Entry(endpoint, leased=item.lease != 0)

@@ -236,8 +236,8 @@ class _Pair:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._there.run)
                 tasks.start_soon(self._back.run)
-        except* OSError:
-            pass  # it broke, which is what connections do
+        except* (OSError, anyio.BrokenResourceError):
+            pass  # it broke, on one side or both, which is what connections do
 
     def half_close(self) -> None:
         """End the direction to the client."""

@@ -1,13 +1,17 @@
 """What a view has to believe, worked out from all entries each time."""
 
+from dataclasses import replace
+
 from meshkit.endpoint import Endpoint, EndpointSet, State
 from meshkit.registry.entries import Entry
 
 
-def read(key: str, text: str | None) -> Endpoint | None:
+def read(key: str, text: str | None) -> Entry | None:
     if text in (None, "garbage"):
         return None
-    return Endpoint(service="hello", id=key, address=text, state=State.SERVING)
+    *leased, address = text.split()
+    endpoint = Endpoint(service="hello", id=key, address=address, state=State.SERVING)
+    return Entry(endpoint, leased=bool(leased))
 
 
 class PlainView:
@@ -22,39 +26,41 @@ class PlainView:
         found = {key: read(key, text) for key, text in listed.items()}
         for key, entry in self.entries.items():
             if found.get(key) is None and entry.missing_since is None:
-                self.entries[key] = Entry(entry.endpoint, missing_since=now)
-        for key, endpoint in found.items():
-            if endpoint is not None:
-                self.put(key, endpoint)
+                self.entries[key] = replace(entry, missing_since=now)
+        for key, confirmed in found.items():
+            if confirmed is not None:
+                self.put(key, confirmed)
         self.settle(now)
 
     def apply(self, now: float, changed: dict[str, str | None]) -> None:
         deleted = {}
         for key, text in changed.items():
-            endpoint = read(key, text)
-            if endpoint is not None:
-                self.put(key, endpoint)
+            confirmed = read(key, text)
+            if confirmed is not None:
+                self.put(key, confirmed)
             elif key in self.entries:
                 deleted[key] = self.entries.pop(key)
         for key, entry in deleted.items():
             if entry.deleted:
                 self.gone[key] = entry
             elif entry.missing_since is None:
-                self.gone[key] = Entry(entry.endpoint, missing_since=now, deleted=True)
+                self.gone[key] = replace(entry, missing_since=now, deleted=True)
         self.settle(now)
 
     def settle(self, now: float) -> None:
-        if all(entry.missing_since is not None for entry in self.entries.values()):
-            for key, entry in self.gone.items():
+        confirmed = [entry for entry in self.entries.values() if entry.missing_since is None]
+        if not any(entry.leased for entry in confirmed):
+            back = {k: entry for k, entry in self.gone.items() if entry.leased or not confirmed}
+            self.gone = {k: entry for k, entry in self.gone.items() if k not in back}
+            for key, entry in back.items():
                 self.entries.pop(key, None)
                 self.entries[key] = entry
-            self.gone = {}
         self.expire(now)
 
-    def put(self, key: str, endpoint: Endpoint) -> None:
-        if key in self.entries and self.entries[key].endpoint != endpoint:
+    def put(self, key: str, confirmed: Entry) -> None:
+        if key in self.entries and self.entries[key].endpoint != confirmed.endpoint:
             del self.entries[key]
-        self.entries[key] = Entry(endpoint)
+        self.entries[key] = confirmed
         self.gone.pop(key, None)
 
     def expire(self, now: float) -> None:

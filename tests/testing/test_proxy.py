@@ -164,6 +164,23 @@ async def test_resets_what_is_open(proxy: TcpProxy) -> None:
         assert await client.hear(5) == b"hello"
 
 
+async def test_a_reset_under_a_flow_of_data_is_no_error(
+    proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is met where data come from and where they go, at once or one after the other."""
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_exception_handler", told.append)
+    for _ in range(30):
+        async with connected(proxy) as client:
+            with contextlib.suppress(ConnectionError):
+                await client.say(b"x" * 300_000)
+                await client.hear(100_000)
+            proxy.reset()
+            await anyio.lowlevel.checkpoint()
+    assert told == []
+
+
 async def test_half_closes(proxy: TcpProxy) -> None:
     async with connected(proxy) as client:
         await client.say(b"hello")
