@@ -180,7 +180,7 @@ async def test_member_without_a_leader_says_so(
     cluster: list[EtcdProcess], make_store, prefix: str
 ) -> None:
     """`hasleader` on requests and streams: a member cut off refuses, it does not keep silent."""
-    store = make_store(cluster[0].endpoint, timeout=6.0, probe_timeout=30.0)
+    store = make_store(cluster[0].endpoint, timeout=6.0, probe_interval=30.0)
     grant = await store.grant(60)
     start = (await store.list(prefix)).revision
     async with store.watch(prefix, after=start) as changes:
