@@ -4,6 +4,7 @@ from meshkit.balancer import (
     Adaptive,
     Counts,
     LeastRequest,
+    Maglev,
     Node,
     PeakEwma,
     Picker,
@@ -13,7 +14,9 @@ from meshkit.balancer import (
     PowerOfTwo,
     Random,
     Readiness,
+    RingHash,
     RoundRobin,
+    Sticky,
     WeightedRoundRobin,
 )
 from meshkit.client import Channel, ChannelOptions, ChannelStatus, ConnectionOptions, EndpointStatus
@@ -84,6 +87,7 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "Adaptive",
     "Counts",
     "LeastRequest",
+    "Maglev",
     "Node",
     "PeakEwma",
     "PickFirst",
@@ -93,7 +97,9 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "PowerOfTwo",
     "Random",
     "Readiness",
+    "RingHash",
     "RoundRobin",
+    "Sticky",
     "WeightedRoundRobin",
     # the two ports
     "Registrar",

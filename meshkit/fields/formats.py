@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Final, TypeAlias, final
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, final
 
 from meshkit.fields.place import Place
 
@@ -19,9 +19,15 @@ _DURATION: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?s")
 
 
 class Format(ABC):
-    """How the values of a field are written in JSON; one that does not say: as they are."""
+    """How the values of a field are written in JSON; one that does not say: as they are.
+
+    Attributes:
+        json_name: what the field is called there, if not as in Python.
+    """
 
     __slots__ = ()
+
+    json_name: ClassVar[str] = ""
 
     @abstractmethod
     def __str__(self) -> str:

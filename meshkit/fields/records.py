@@ -111,7 +111,9 @@ class Record(Format):
 
     def read(self, value: Any, place: Place) -> Any:
         """The dataclass, if all fields of the object can be used and none is missing."""
-        formats = {camel_case(name): (name, how) for name, how in formats_of(self.kind).items()}
+        formats = {
+            _json_name(name, how): (name, how) for name, how in formats_of(self.kind).items()
+        }
         found = {}
         for key, item in super(Record, self).read(value, place).items():
             if key not in formats:
@@ -121,7 +123,8 @@ class Record(Format):
                 found[name] = how.read(item, place.at(key))
         for own in dataclasses.fields(self.kind):
             if own.init and own.name not in found and _default(own) is MISSING:
-                raise place.at(camel_case(own.name)).error("is required")
+                name = _json_name(own.name, formats_of(self.kind)[own.name])
+                raise place.at(name).error("is required")
         try:
             return self.kind(**found)
         except FieldError as error:  # a rule that its class has for a field
@@ -136,8 +139,12 @@ class Record(Format):
         for name, how in formats_of(self.kind).items():
             item = getattr(value, name)
             if item is not None and item != defaults[name]:
-                written[camel_case(name)] = how.write(item)
+                written[_json_name(name, how)] = how.write(item)
         return written
+
+
+def _json_name(name: str, how: Format) -> str:
+    return how.json_name or camel_case(name)
 
 
 def _default(own: dataclasses.Field[Any]) -> Any:

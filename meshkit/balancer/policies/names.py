@@ -8,10 +8,13 @@ from typing import Final
 
 from meshkit.balancer.policies.adaptive import Adaptive
 from meshkit.balancer.policies.least_request import LeastRequest
+from meshkit.balancer.policies.maglev import Maglev
 from meshkit.balancer.policies.p2c import PeakEwma, PowerOfTwo
 from meshkit.balancer.policies.plain import PickFirst, Random
 from meshkit.balancer.policies.policy import Policy
+from meshkit.balancer.policies.ring_hash import RingHash
 from meshkit.balancer.policies.round_robin import RoundRobin, WeightedRoundRobin
+from meshkit.balancer.policies.sticky import Sticky
 from meshkit.errors import ConfigError
 
 __all__ = ["DEFAULT_POLICY", "POLICIES", "policy_named"]
@@ -29,6 +32,10 @@ POLICIES: Final[Mapping[str, type[Policy]]] = MappingProxyType(
         "p2c": PowerOfTwo,
         "p2c_ewma": PeakEwma,
         "pick_first": PickFirst,
+        "ring_hash": RingHash,
+        "ring_hash_experimental": RingHash,  # as gRPC calls it (gRFC A42)
+        "maglev": Maglev,
+        "sticky": Sticky,
     }
 )
 """Frozen dataclasses by name; their fields are the parameters that a service config may give.
