@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar, final
 
 from meshkit.balancer.circuit import InFlight
 from meshkit.balancer.outlier import Outcome, Outliers
-from meshkit.balancer.policies.policy import Clock, Node, Picker, PickInfo, id_of
+from meshkit.balancer.policies.policy import ByKey, Clock, Node, Picker, PickInfo, id_of
 from meshkit.balancer.resilience import Resilience
 from meshkit.balancer.shown import Shown
 from meshkit.balancer.slow_start import Warming
@@ -95,6 +95,7 @@ class Balancer(Generic[N]):
         self._want = EndpointSet(service)
         self._make_node = make_node
         self._picker = picker
+        self._is_by_key = isinstance(picker, ByKey)
         self._shown: Shown[N] = Shown(picker)
         self._rng = rng
         self._now = now
@@ -158,7 +159,7 @@ class Balancer(Generic[N]):
         return self._rng.choice(free) if free else None
 
     def _may_take(self, node: N, now: float) -> bool:
-        return self._has_room(node) and self._warming.admits(node, now)
+        return self._has_room(node) and (self._is_by_key or self._warming.admits(node, now))
 
     def _has_room(self, node: N) -> bool:
         return not self._resilience.circuit_breaker.is_full(node.pending)
@@ -198,6 +199,7 @@ class Balancer(Generic[N]):
     def adopt(self, picker: Picker) -> None:
         """Let another policy choose from now on; what the nodes have learnt stays."""
         self._picker = picker
+        self._is_by_key = isinstance(picker, ByKey)
         self._shown = Shown(picker)
         self._pickable = ()
 
@@ -265,7 +267,8 @@ class Balancer(Generic[N]):
             nodes = sorted(chain(nodes, ejected), key=id_of)
         self._pickable = self._shown.update(nodes, states)
         limits = self._resilience.circuit_breaker
-        self._is_careful = bool(ejected or self._warming or limits.is_on)
+        is_warming = bool(self._warming) and not self._is_by_key
+        self._is_careful = bool(ejected or is_warming or limits.is_on)
         return self._pickable
 
     def _put_in(self, node: N) -> None:

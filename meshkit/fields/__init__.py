@@ -7,7 +7,7 @@ value.
 
 from meshkit.fields.formats import Array, Duration, Format, Integer, Number, Seconds
 from meshkit.fields.place import FieldError, Place
-from meshkit.fields.records import camel_case, check, formats_of, from_json, to_json
+from meshkit.fields.records import camel_case, check, formats_of, from_json, json_name, to_json
 
 __all__ = [
     "Array",
@@ -22,5 +22,6 @@ __all__ = [
     "check",
     "formats_of",
     "from_json",
+    "json_name",
     "to_json",
 ]

@@ -28,7 +28,7 @@ from meshkit.fields.place import FieldError, Place
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["camel_case", "check", "formats_of", "from_json", "to_json"]
+__all__ = ["camel_case", "check", "formats_of", "from_json", "json_name", "to_json"]
 
 R = TypeVar("R", bound="DataclassInstance")
 
@@ -111,9 +111,7 @@ class Record(Format):
 
     def read(self, value: Any, place: Place) -> Any:
         """The dataclass, if all fields of the object can be used and none is missing."""
-        formats = {
-            _json_name(name, how): (name, how) for name, how in formats_of(self.kind).items()
-        }
+        formats = {json_name(name, how): (name, how) for name, how in formats_of(self.kind).items()}
         found = {}
         for key, item in super(Record, self).read(value, place).items():
             if key not in formats:
@@ -123,7 +121,7 @@ class Record(Format):
                 found[name] = how.read(item, place.at(key))
         for own in dataclasses.fields(self.kind):
             if own.init and own.name not in found and _default(own) is MISSING:
-                name = _json_name(own.name, formats_of(self.kind)[own.name])
+                name = json_name(own.name, formats_of(self.kind)[own.name])
                 raise place.at(name).error("is required")
         try:
             return self.kind(**found)
@@ -139,11 +137,12 @@ class Record(Format):
         for name, how in formats_of(self.kind).items():
             item = getattr(value, name)
             if item is not None and item != defaults[name]:
-                written[_json_name(name, how)] = how.write(item)
+                written[json_name(name, how)] = how.write(item)
         return written
 
 
-def _json_name(name: str, how: Format) -> str:
+def json_name(name: str, how: Format) -> str:
+    """What a field is called in JSON."""
     return how.json_name or camel_case(name)
 
 

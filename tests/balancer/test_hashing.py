@@ -172,6 +172,16 @@ def test_policies_have_names(name, policy):
     assert policy_named(name) == policy()
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_new_node_takes_its_keys_at_once(policy):
+    """Slow start would send some of them to anybody; so it does where the policy takes anybody."""
+    client = Client(policy(key=KEY), *"ab")
+    client.pick("anybody")
+    client.know(*"abc")
+    client.settle()
+    assert moved(client.homes(), client.homes()) == {}
+
+
 # ---- the ring
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import meshkit
 from meshkit import events
 from meshkit.balancer import POLICIES
-from meshkit.fields import camel_case, formats_of
+from meshkit.fields import formats_of, json_name
 from tests.docs.markdown import ROOT, pages
 
 __all__ = ["TABLES", "regenerated"]
@@ -170,7 +170,7 @@ def _json_fields(record: type) -> str:
         ("field", "must be", "default", "what"),
         (
             (
-                f"`{camel_case(field.name)}`",
+                f"`{json_name(field.name, formats[field.name])}`",
                 str(formats[field.name]),
                 _json_default(record, field),
                 text[field.name],

@@ -103,11 +103,11 @@ class HashPicker:
         rng: the die.
     """
 
-    __slots__ = ("_bound", "_key", "_random", "_table")
+    __slots__ = ("_bound", "_random", "_table", "key_of")
 
     def __init__(self, table: Table, key: HashKey, factor: int | None, rng: random.Random) -> None:
         self._table = table
-        self._key = key_reader(key)
+        self.key_of = key_reader(key)
         self._bound = None if factor is None else Bound(factor)
         self._random = rng.getrandbits
 
@@ -119,7 +119,7 @@ class HashPicker:
 
     def pick(self, ready: Sequence[N], info: PickInfo) -> N:  # noqa: ARG002 -- told by `follow`
         """Choose the node for the call's key."""
-        key = self._key(info)
+        key = self.key_of(info)
         place = hash64(key) if key else self._random(64)
         if self._bound is None:
             return self._table.owner(place)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 from meshkit.balancer.load import Report
 from meshkit.endpoint import Endpoint
 
-__all__ = ["Clock", "Follower", "Node", "PickInfo", "Picker", "Policy", "id_of"]
+__all__ = ["ByKey", "Clock", "Follower", "Node", "PickInfo", "Picker", "Policy", "id_of"]
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds since some moment in the past; never goes back."""
@@ -96,6 +96,18 @@ class Follower(Protocol):
         The first time, all are added. One whose endpoint is described anew (another weight) is
         removed and added: forget what you know by the node, which has its new description already.
         """
+
+
+@runtime_checkable
+class ByKey(Protocol):
+    """A picker that sends calls of one key to one node; anybody else would be the wrong one.
+
+    So a new node takes all calls of its keys at once: slow start does not hold them back.
+    """
+
+    @property
+    def key_of(self) -> Callable[[PickInfo], bytes]:
+        """The key of a call; `b""` if it has none."""
 
 
 class Policy(Protocol):

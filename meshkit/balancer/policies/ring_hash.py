@@ -43,7 +43,7 @@ class RingHash:
     An endpoint's points come from the `hash_key` of its metadata, else from its address.
 
     Attributes:
-        key: the header (in gRPC's words `requestHashHeader`) whose value is the key; several
+        key: the header whose value is the key; several
             values are joined with a comma. Or a function of the call, which returns text, bytes or
             None. A call without a key goes anywhere.
         min_ring_size: where all weights together are less, each endpoint has twice, four times...

@@ -48,12 +48,12 @@ class Sticky:
 class _Homes:
     """Where each key is at home: by id of the endpoint, so that what has gone is not held."""
 
-    __slots__ = ("_homes", "_key", "_max_keys", "_nodes", "_random", "_ring")
+    __slots__ = ("_homes", "_max_keys", "_nodes", "_random", "_ring", "key_of")
 
     def __init__(self, key: HashKey, max_keys: int, rng: random.Random) -> None:
         sizes = RingHash()
         self._ring = Ring(sizes.min_ring_size, sizes.max_ring_size)
-        self._key = key_reader(key)
+        self.key_of = key_reader(key)
         self._max_keys = max_keys
         self._random = rng.getrandbits
         self._nodes: dict[str, Node] = {}
@@ -69,7 +69,7 @@ class _Homes:
 
     def pick(self, ready: Sequence[N], info: PickInfo) -> N:  # noqa: ARG002 -- told by `follow`
         """Choose the node where the call's key is at home."""
-        return cast("N", self._home_of(self._key(info)))
+        return cast("N", self._home_of(self.key_of(info)))
 
     def _home_of(self, key: bytes) -> Any:
         if not key:
