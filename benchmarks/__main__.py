@@ -17,6 +17,7 @@ import grpc
 
 from benchmarks.calls import measure_calls
 from benchmarks.picks import measure_picks
+from benchmarks.plots import draw_plots
 from benchmarks.propagation import measure_propagation
 from benchmarks.proxies import measure_proxies
 from benchmarks.scale import measure_scale
@@ -56,6 +57,11 @@ def picks(given: argparse.Namespace) -> None:
     measure_picks()
 
 
+def plots(given: argparse.Namespace) -> None:
+    """draw the simulated fleet into docs/images (needs matplotlib)"""
+    draw_plots()
+
+
 def scale(given: argparse.Namespace) -> None:
     """what many endpoints and many services cost (needs etcd)"""
     measure_scale()
@@ -93,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--policy", type=_words, default=all_names(), help="names, or module:name")
     flags.add_argument("--clients", type=_numbers, default=[1, 4], help="processes: 1,4")
     subject(picks)
+    subject(plots)
     subject(scale)
     subject(propagation)
     return parser

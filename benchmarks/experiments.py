@@ -1,0 +1,91 @@
+"""What is asked of the simulated fleet: 1,000 clients and 1,000 servers, unless said otherwise."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+from benchmarks.simulation import BIN, WORK, Client, Ledger, Server, World
+from meshkit.balancer import Policy
+from meshkit.endpoint import Endpoint, EndpointSet
+
+SIZE = 1_000
+LOAD = 0.6  # of what all servers can do
+SUBSET = 20
+
+
+def _endpoints(size: int) -> list[Endpoint]:
+    return [
+        Endpoint(service="bench", id=f"{n:04}", address=f"10.0.{n // 256}.{n % 256}:50051")
+        for n in range(size)
+    ]
+
+
+class Fleet:
+    """Clients that call servers, from second 0 on.
+
+    Args:
+        policy: of all clients.
+        size: how many clients there are, and how many servers.
+        subset: how many servers each client knows.
+    """
+
+    def __init__(self, policy: Policy, *, size: int = SIZE, subset: int | None = None) -> None:
+        self.world, self.ledger = World(), Ledger()
+        self.servers = {endpoint.id: Server() for endpoint in _endpoints(size)}
+        dice = random.Random("subsets")
+        self.clients = []
+        for number in range(size):
+            client = Client(self.world, policy, self.servers, self.ledger, seed=str(number))
+            known = _endpoints(size) if subset is None else dice.sample(_endpoints(size), subset)
+            client.connect(EndpointSet.of("bench", known))
+            client.load(LOAD / WORK)
+            self.clients.append(client)
+
+    def freeze(self, share: float, noticed: tuple[float, float]) -> None:
+        """Some servers answer no more; each client notices each after a time in this range."""
+        dice = random.Random("deaths")
+        for endpoint_id in dice.sample(list(self.servers), int(share * len(self.servers))):
+            self.servers[endpoint_id].frozen = True
+            for client in self.clients:
+                self.world.after(dice.uniform(*noticed), lambda c=client, e=endpoint_id: c.lose(e))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Who got how much.
+
+    Attributes:
+        shares: calls of each server, as parts of the mean, the busiest first.
+        p99: seconds.
+    """
+
+    shares: list[float]
+    p99: float
+
+
+def spread(policy: Policy, *, size: int = SIZE, subset: int | None = None) -> Spread:
+    """Five seconds; the first is left out."""
+    fleet = Fleet(policy, size=size, subset=subset)
+    fleet.world.run(1.0)
+    fleet.ledger.latencies.clear()
+    fleet.world.run(5.0)
+    calls = Counter(dict.fromkeys(fleet.servers, 0))
+    for (at, endpoint_id), number in fleet.ledger.by_server.items():
+        if at * BIN >= 1.0:
+            calls[endpoint_id] += number
+    mean = calls.total() / size
+    latencies = sorted(fleet.ledger.latencies)
+    shares = sorted((number / mean for number in calls.values()), reverse=True)
+    return Spread(shares, latencies[int(0.99 * len(latencies))])
+
+
+def deaths(policy: Policy, *, size: int = SIZE, subset: int = SUBSET) -> list[tuple[float, float]]:
+    """A tenth of the servers freeze after two seconds: when, and which share of the calls fails."""
+    fleet = Fleet(policy, size=size, subset=subset)
+    fleet.world.run(2.0)
+    fleet.freeze(0.1, noticed=(5.0, 8.0))
+    fleet.world.run(12.0)
+    calls, failed = fleet.ledger.calls, fleet.ledger.failed
+    return [(at * BIN, failed[at] / calls[at]) for at in sorted(calls) if at * BIN < 11.0]

@@ -1,0 +1,71 @@
+"""Draws what the simulated fleet does into docs/images, as SVG; the same for the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.channels import policies
+from benchmarks.experiments import SUBSET, deaths, spread
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+
+# No date, no random ids, text as text: a drawing changes when its figures do.
+STYLE = {
+    "svg.hashsalt": "meshkit",
+    "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "figure.figsize": (7.0, 3.6),
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def figure(name: str, *, title: str, x: str, y: str) -> Iterator[Any]:
+    """Axes to draw on; afterwards the file `docs/images/<name>.svg` is there."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        drawing = Figure()
+        axes = drawing.subplots()
+        axes.set(title=title, xlabel=x, ylabel=y)
+        yield axes
+        axes.legend()
+        IMAGES.mkdir(exist_ok=True)
+        drawing.savefig(IMAGES / f"{name}.svg", metadata={"Date": None})
+    print(f"docs/images/{name}.svg", flush=True)
+
+
+def draw_spread() -> None:
+    """How evenly the calls are spread."""
+    title = "Calls of each server, 1,000 clients, 60 % load, 4 s"
+    with figure("spread", title=title, x="server, busiest first", y="share of the mean") as axes:
+        for name, policy in policies().items():
+            found = spread(policy)
+            axes.plot(found.shares, label=f"{name}: p99 {found.p99 * 1e3:.0f} ms", lw=1.2)
+
+
+def draw_deaths() -> None:
+    """What calls fail when servers freeze."""
+    title = f"100 of 1,000 servers freeze at 2 s; each client knows {SUBSET}"
+    with figure("deaths", title=title, x="seconds", y="share of calls that fail") as axes:
+        for name, policy in policies().items():
+            at, shares = zip(*deaths(policy), strict=True)
+            axes.plot(at, shares, label=name, lw=1.2)
+        axes.axvspan(7.0, 10.0, alpha=0.1, label="pings notice it")
+
+
+PLOTS: tuple[Callable[[], None], ...] = (draw_spread, draw_deaths)
+
+
+def draw_plots() -> None:
+    """All of them."""
+    for draw in PLOTS:
+        draw()
