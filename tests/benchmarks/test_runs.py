@@ -28,7 +28,7 @@ def test_tails_of_a_failing_server(tmp_path):
 
 def test_every_policy_has_its_line_of_picks(monkeypatch, capsys):
     monkeypatch.setattr(picks, "SIZES", (3, 30))
-    monkeypatch.setattr(picks, "PICKS", 100)
+    monkeypatch.setattr(picks, "CALLS", picks.CALLS[:100])
     picks.measure_picks()
     printed = capsys.readouterr().out
     assert policies()
