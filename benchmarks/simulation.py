@@ -94,6 +94,7 @@ class Client:
             make_node=self._make_node,
             picker=picker,
             rng=random.Random(f"balancer {seed}"),
+            now=lambda: world.now,
         )
 
     def _make_node(self, endpoint: Endpoint) -> Node:
@@ -140,3 +141,5 @@ class Client:
         if not ok:
             node.fail()
             self._ledger.failed[int(began / BIN)] += 1
+        if node.suspect or not ok:
+            self._balancer.hear(node, "OK" if ok else "DEADLINE_EXCEEDED", began)

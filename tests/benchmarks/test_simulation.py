@@ -1,0 +1,26 @@
+"""The simulated fleet, small."""
+
+from benchmarks.experiments import deaths, spread
+from meshkit.balancer import PowerOfTwo, RoundRobin
+
+
+def test_the_same_seed_is_the_same_fleet():
+    assert spread(PowerOfTwo(), size=8) == spread(PowerOfTwo(), size=8)
+
+
+def test_all_calls_are_somebodys_and_turns_are_even():
+    found = spread(RoundRobin(), size=8)
+    assert sum(found.shares) == 8
+    assert found.shares == sorted(found.shares, reverse=True)
+    assert max(found.shares) - min(found.shares) < 0.05
+    assert found.p99 > 0.010
+
+
+def test_calls_fail_when_servers_freeze_until_everybody_knows():
+    failing = deaths(RoundRobin(), size=10, subset=4)
+    before, at_once, later = (
+        [share for at, share in failing if low <= at < high]
+        for low, high in ((0.0, 2.0), (2.0, 2.3), (10.1, 11.0))
+    )
+    assert max(before) == max(later) == 0.0
+    assert max(at_once) > 0.05
