@@ -20,6 +20,7 @@ from meshkit.balancer import (
     WeightedRoundRobin,
 )
 from meshkit.client import Channel, ChannelOptions, ChannelStatus, ConnectionOptions, EndpointStatus
+from meshkit.deadline import no_deadline, time_remaining
 from meshkit.discovery import (
     Registrar,
     Registration,
@@ -39,8 +40,19 @@ from meshkit.errors import (
 )
 from meshkit.events import Event, Hook
 from meshkit.mesh import Mesh
+from meshkit.orca import LoadReport
 from meshkit.running import MeshStatus
-from meshkit.server import Draining, Phase, Quiet, Server, ServerOptions, draining
+from meshkit.server import (
+    AdaptiveLimit,
+    Draining,
+    LoadReports,
+    Phase,
+    Quiet,
+    Server,
+    ServerOptions,
+    draining,
+    report_load,
+)
 from meshkit.service_config import (
     HealthCheckConfig,
     HedgingPolicy,
@@ -63,12 +75,18 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "EndpointSet",
     "State",
     # servers
+    "AdaptiveLimit",
     "Draining",
+    "LoadReport",
+    "LoadReports",
     "Phase",
     "Quiet",
     "Server",
     "ServerOptions",
     "draining",
+    "no_deadline",
+    "report_load",
+    "time_remaining",
     # clients
     "Channel",
     "ChannelOptions",

@@ -65,6 +65,11 @@ class LoopLagMonitor:
         lags = [lag for _, lag in tuple(self._lags)]
         return LoopLag(last=lags[-1], worst=max(lags))
 
+    @property
+    def last(self) -> float:
+        """The lag now, in seconds."""
+        return self._lags[-1][1]
+
     async def run(self) -> NoReturn:
         """Measure, for ever."""
         while True:

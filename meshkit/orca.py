@@ -3,6 +3,9 @@
 The message is `xds.data.orca.v3.OrcaLoadReport` of https://github.com/cncf/xds, written and read by
 hand: it is ten fields, and the package that has it brings some hundred others. Any gRPC client's
 `weighted_round_robin` (gRFC A58) reads it.
+
+gRPC's core, which grpcio wraps, reads the official key and then drops it: a Python client never
+finds it in trailing metadata. So a report is sent under a second key as well, for those.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
-__all__ = ["TRAILER", "LoadReport"]
+__all__ = ["CORE_TRAILER", "TRAILER", "LoadReport"]
 
-TRAILER: Final = "endpoint-load-metrics-bin"  # the key of the report in a call's trailing metadata
+# The keys of a report in the trailing metadata of a call.
+CORE_TRAILER: Final = "endpoint-load-metrics-bin"  # what gRPC reads, in all its languages
+TRAILER: Final = "meshkit-load-bin"  # the same, where a Python client can see it
 
 # Field numbers of the message; 3 is `rps` as an integer, which 6 has replaced.
 _NUMBERS: Final = {

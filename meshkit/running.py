@@ -22,7 +22,7 @@ from meshkit.events import Emit
 from meshkit.loop_lag import LoopLag, LoopLagMonitor
 from meshkit.registry.opening import open_registry
 from meshkit.registry.status import RegistryStatus
-from meshkit.server import Server, ServerOptions, find_place
+from meshkit.server import Server, ServerOptions, Site, find_place
 from meshkit.tasks import Job, Supervisor
 
 __all__ = ["MeshStatus", "Running", "refuse_after_fork"]
@@ -173,8 +173,11 @@ class Running:
             self.registry,
             options,
             self._emit,
-            environment_address=self._settings.advertise,
-            allow_remote=not self._settings.is_implicit,
+            Site(
+                address=self._settings.advertise,
+                allow_remote=not self._settings.is_implicit,
+                loop_lag=lambda: self._lag.last,
+            ),
         )
         self._servers.add(server)
         try:

@@ -41,6 +41,8 @@ from meshkit.events.registry import (
     TlsReloadFailed,
 )
 from meshkit.events.server import (
+    CallsRefused,
+    DeadlineMissing,
     ServerDrained,
     ServerDraining,
     ServerStarted,
@@ -49,9 +51,11 @@ from meshkit.events.server import (
 
 __all__ = [
     "CacheUnusable",
+    "CallsRefused",
     "ChannelClosed",
     "ChannelOpened",
     "ConfigResolved",
+    "DeadlineMissing",
     "Emit",
     "EndpointFailing",
     "EndpointForeign",

@@ -9,6 +9,8 @@ from typing import ClassVar, final
 from meshkit.events.event import Event
 
 __all__ = [
+    "CallsRefused",
+    "DeadlineMissing",
     "ServerDrained",
     "ServerDraining",
     "ServerStarted",
@@ -24,6 +26,25 @@ class ServerStarted(Event):
     name: ClassVar[str] = "server.started"
     address: str
     services: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CallsRefused(Event):
+    """A server refuses calls beyond its limit; told again after ten seconds without any."""
+
+    name: ClassVar[str] = "server.calls_refused"
+    level: ClassVar[str] = "warning"
+    limit: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class DeadlineMissing(Event):
+    """A call with one response came without deadline, so it may wait for ever; once per method."""
+
+    name: ClassVar[str] = "server.deadline_missing"
+    method: str
 
 
 @final

@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Final
 
 from grpc import aio
 
 from meshkit.errors import ConfigError
+from meshkit.events import DeadlineMissing, Emit
+from meshkit.server.behavior import Behavior, Surroundings, WithDeadline
+from meshkit.server.calls import Calls
+from meshkit.server.gate import Gate
+from meshkit.server.limit import AdaptiveLimiter, FixedLimiter
+from meshkit.server.load import Load
 from meshkit.server.options import ServerOptions
 
-__all__ = ["add_reflection", "bind", "build"]
+__all__ = ["add_reflection", "bind", "build", "calls_of"]
 
+_TOLD: Final = 256  # methods; a generic handler may answer to any name
 _CHANNEL_ARGUMENTS: Final = (
     ("grpc.so_reuseport", 0),  # or two servers share a port without a word
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),  # our clients' keepalive
     ("grpc.keepalive_permit_without_calls", 1),
 )
+
+
+def calls_of(options: ServerOptions, lag: Callable[[], float], emit: Emit) -> Calls:
+    """What sees each call first, with what `options` want done.
+
+    Args:
+        options: of the server.
+        lag: how many seconds late the event loop runs.
+        emit: takes the events.
+    """
+    return Calls(_gate(options, lag, emit), _surroundings(options, emit))
+
+
+def _gate(options: ServerOptions, lag: Callable[[], float], emit: Emit) -> Gate | None:
+    rng = random.Random()
+    if options.limit is not None:
+        return Gate(AdaptiveLimiter(options.limit, rng, lag), emit)
+    if options.max_concurrent_rpcs is not None:
+        return Gate(FixedLimiter(options.max_concurrent_rpcs, rng), emit)
+    return None
+
+
+def _surroundings(options: ServerOptions, emit: Emit) -> Surroundings | None:
+    load = None if options.load_reports is None else Load(options.load_reports)
+    if load is None and not options.propagate_deadline:
+        return None
+    missing: set[str] = set()
+
+    def tell(method: str) -> None:
+        if method not in missing and len(missing) < _TOLD:
+            missing.add(method)
+            emit(DeadlineMissing(method))
+
+    def surround(behavior: Behavior, method: str, streams: bool) -> Behavior:
+        if load is not None:
+            behavior = load.around(behavior, streams=streams)
+        if options.propagate_deadline:
+            behavior = WithDeadline.of(behavior, method, None if streams else tell)
+        return behavior
+
+    return Surroundings(surround)
 
 
 def build(
@@ -29,7 +78,6 @@ def build(
         migration_thread_pool=threads,
         interceptors=(*first, *options.interceptors),
         options=(*_CHANNEL_ARGUMENTS, *options.options),
-        maximum_concurrent_rpcs=options.max_concurrent_rpcs,
         compression=options.compression,
     )
 

@@ -19,6 +19,10 @@ from typing import Any, Final, ParamSpec, TypeVar, final
 import anyio
 import grpc
 
+from meshkit.server.behavior import Surroundings
+from meshkit.server.gate import Gate
+from meshkit.server.limit import Place
+
 __all__ = ["Calls", "Draining", "HandlerThreads", "Quiet", "draining"]
 
 P = ParamSpec("P")
@@ -85,18 +89,25 @@ class Quiet:
 
 @final
 class Calls(grpc.aio.ServerInterceptor):
-    """Counts the calls of a server, health checks and reflection aside.
+    """Counts the calls of a server, lets them in or not, and sees to their surroundings.
 
-    Must be the server's first interceptor. Costs a call about 3 us, a message nothing.
+    Health checks and reflection aside: they are nobody's work, and never refused. Must be the
+    server's first interceptor, and is its only one of ours: each costs a call some microseconds.
+
+    Args:
+        gate: limits the calls; None: nothing does.
+        surroundings: what is put around handlers; None: nothing is.
 
     Attributes:
         in_flight: calls that have begun and not ended.
         draining: what handlers get from `meshkit.draining()`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Gate | None = None, surroundings: Surroundings | None = None) -> None:
         self.in_flight = 0
         self.draining = Draining()
+        self._gate = gate
+        self._surroundings = surroundings
         self._by_method: dict[str, int] = {}
         self._last_began = float("-inf")  # on the loop's clock
         self._idle: anyio.Event | None = None
@@ -113,22 +124,34 @@ class Calls(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Count the call until its task ends."""
-        method = handler_call_details.method
-        if not method.startswith(_NOT_COUNTED):
-            self._begin(method)
+        """Count the call until its task ends, and find what handles it."""
         _draining.set(self.draining)
-        return await continuation(handler_call_details)
-
-    def _begin(self, method: str) -> None:
+        method, gate = handler_call_details.method, self._gate
+        if method.startswith(_NOT_COUNTED):
+            return await continuation(handler_call_details)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 -- for the type checker: a coroutine runs in a task
+        place = self._begin(method, task)
+        if gate is not None and place is None:
+            return gate.refusal()
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        if gate is not None and place is not None:
+            gate.found(place, handler)
+        return self._surroundings.of(method, handler) if self._surroundings else handler
+
+    def _begin(self, method: str, task: asyncio.Task[Any]) -> Place | None:
         self.in_flight += 1
         self._by_method[method] = self._by_method.get(method, 0) + 1
-        self._last_began = task.get_loop().time()
-        task.add_done_callback(functools.partial(self._end, method))
+        self._last_began = now = task.get_loop().time()
+        place = None if self._gate is None else self._gate.enter(now)
+        task.add_done_callback(functools.partial(self._end, method, place))
+        return place
 
-    def _end(self, method: str, _: asyncio.Task[Any]) -> None:
+    def _end(self, method: str, place: Place | None, task: asyncio.Task[Any]) -> None:
+        if self._gate is not None and place is not None:
+            self._gate.leave(place, method, task.get_loop().time())
         self.in_flight -= 1
         left = self._by_method.pop(method) - 1
         if left:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, final
 
@@ -12,8 +12,10 @@ from meshkit.discovery import REGISTER_TIMEOUT
 from meshkit.endpoint import DEFAULT_WEIGHT
 from meshkit.errors import ConfigError
 from meshkit.server.calls import Quiet
+from meshkit.server.limit import AdaptiveLimit
+from meshkit.server.load import LoadReports
 
-__all__ = ["ServerKeywords", "ServerOptions"]
+__all__ = ["ServerKeywords", "ServerOptions", "Site"]
 
 
 @final
@@ -40,7 +42,11 @@ class ServerOptions:
         interceptors: of the calls.
         options: channel arguments of gRPC; they win over ours.
         credentials: for TLS; plain text without.
-        max_concurrent_rpcs: more are refused with RESOURCE_EXHAUSTED.
+        max_concurrent_rpcs: more are refused with RESOURCE_EXHAUSTED; open streams count.
+        limit: the same with a limit that follows what the server can do; streams do not count.
+        load_reports: tell clients at the end of each call how busy this server is.
+        propagate_deadline: whether calls that a handler makes get at most the time that remains for
+            the call it serves.
         compression: of responses.
     """
 
@@ -61,6 +67,9 @@ class ServerOptions:
     options: Sequence[tuple[str, Any]] = ()
     credentials: grpc.ServerCredentials | None = None
     max_concurrent_rpcs: int | None = None
+    limit: AdaptiveLimit | None = None
+    load_reports: LoadReports | None = None
+    propagate_deadline: bool = True
     compression: grpc.Compression | None = None
 
     def __post_init__(self) -> None:
@@ -70,11 +79,36 @@ class ServerOptions:
             raise ConfigError(f"weight must be 0 or more, got {self.weight}")
         if min(self.grace, self.leave_timeout, self.register_timeout) < 0:
             raise ConfigError("grace, leave_timeout and register_timeout must be 0 or more")
+        if self.max_concurrent_rpcs is not None:
+            if self.limit is not None:
+                raise ConfigError(
+                    "give max_concurrent_rpcs or limit, not both; a limit has a maximum of its own"
+                )
+            if self.max_concurrent_rpcs < 1:
+                raise ConfigError(
+                    f"max_concurrent_rpcs must be 1 or more, got {self.max_concurrent_rpcs}"
+                )
 
     @property
     def longest_drain(self) -> float:
         """Seconds after which every wait of a drain has ended."""
         return self.leave_timeout + self.quiet.at_most + self.grace
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a server runs.
+
+    Attributes:
+        address: what the environment says to advertise; `ServerOptions.advertise` wins.
+        allow_remote: whether a registry of this machine only may hold addresses of others.
+        loop_lag: how many seconds late the event loop runs, now.
+    """
+
+    address: str | None = None
+    allow_remote: bool = False
+    loop_lag: Callable[[], float] = float  # never late, where nobody measures
 
 
 class ServerKeywords(TypedDict, total=False):
@@ -97,4 +131,7 @@ class ServerKeywords(TypedDict, total=False):
     options: Sequence[tuple[str, Any]]
     credentials: grpc.ServerCredentials | None
     max_concurrent_rpcs: int | None
+    limit: AdaptiveLimit | None
+    load_reports: LoadReports | None
+    propagate_deadline: bool
     compression: grpc.Compression | None

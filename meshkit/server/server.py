@@ -15,12 +15,12 @@ from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit, ServerStarted
 from meshkit.server.address import find_place
-from meshkit.server.build import add_reflection, bind, build
-from meshkit.server.calls import Calls, HandlerThreads, Quiet
+from meshkit.server.build import add_reflection, bind, build, calls_of
+from meshkit.server.calls import HandlerThreads, Quiet
 from meshkit.server.drain import FLUSH, Drain, Parts
 from meshkit.server.endpoints import endpoints_of
 from meshkit.server.health import Health
-from meshkit.server.options import ServerOptions
+from meshkit.server.options import ServerOptions, Site
 from meshkit.server.phase import Phase
 from meshkit.server.servicer import add_services
 from meshkit.server.signals import Signals
@@ -45,9 +45,7 @@ class Server:
         registrar: Registrar,
         options: ServerOptions,
         emit: Emit,
-        *,
-        environment_address: str | None = None,
-        allow_remote: bool = False,
+        site: Site | None = None,
     ) -> None:
         """Prepare a server; no I/O.
 
@@ -56,8 +54,7 @@ class Server:
             registrar: announces the endpoints.
             options: how to set it up.
             emit: takes the events.
-            environment_address: what the environment says to advertise; `options` win.
-            allow_remote: see `address.find_place`.
+            site: what is known of where it runs.
         """
         if not services:
             raise ConfigError("a server needs at least one service")
@@ -65,11 +62,10 @@ class Server:
         self._registrar = registrar
         self._options = options
         self._emit = emit
-        self._environment_address = environment_address
-        self._allow_remote = allow_remote
+        self._site = site or Site()
         self._phase = Phase.NEW
         self._health = Health(lambda: self.endpoints)
-        self._calls = Calls()
+        self._calls = calls_of(options, self._site.loop_lag, emit)
         self._threads = HandlerThreads(thread_name_prefix="meshkit handler")
         self._signals = Signals(self._signalled)
         self._grpc: aio.Server | None = None
@@ -160,8 +156,8 @@ class Server:
             self._registrar.peer,
             host=options.host,
             advertise=options.advertise,
-            environment=self._environment_address,
-            allow_remote=self._allow_remote,
+            environment=self._site.address,
+            allow_remote=self._site.allow_remote,
         )
         self._grpc = build(options, self._threads, [self._calls])
         protos = add_services(self._services, self._grpc)

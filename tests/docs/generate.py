@@ -217,6 +217,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "retry_throttling": lambda: _json_fields(meshkit.RetryThrottling),
     "health_check_config": lambda: _json_fields(meshkit.HealthCheckConfig),
     "policies": _policies,
+    "limit": lambda: _fields(meshkit.AdaptiveLimit),
+    "load_reports": lambda: _fields(meshkit.LoadReports),
 }
 
 

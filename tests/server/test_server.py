@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from meshkit.errors import ConfigError, MeshClosedError, RegistryAuthError
 from meshkit.events import ServerStarted
-from meshkit.server import Phase, Server, ServerOptions
+from meshkit.server import Phase, Server, ServerOptions, Site
 from tests.server.bell_pb2_grpc import BellServicer
 from tests.server.fakes import FakeRegistrar, Journal, a_server, dial
 from tests.server.ring import Ring
@@ -34,7 +34,7 @@ async def test_it_serves_then_registers_and_on_leaving_withdraws_then_stops():
 
     async def already_serving():
         async with grpc.aio.insecure_channel(server.address) as channel:
-            served.append(await RingStub(channel).One(b"0"))
+            served.append(await RingStub(channel).One(b"0", timeout=5))
 
     registrar = FakeRegistrar(journal, on_register=already_serving)
     server = a_server(Ring(), journal, registrar)
@@ -103,7 +103,7 @@ async def test_the_environment_gives_an_address():
         FakeRegistrar(journal),
         ServerOptions(),
         journal.emit,
-        environment_address="localhost",
+        site=Site(address="localhost"),
     )
     async with server:
         assert server.address == f"localhost:{server.port}"
