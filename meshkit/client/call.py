@@ -21,13 +21,12 @@ import anyio
 import grpc
 import grpc.aio
 
-from meshkit.client.cancellation import heed
+from meshkit.client.cancellation import LOCALLY, heed
 from meshkit.client.explain import rpc_error
 from meshkit.client.journey import Journey
 
 __all__ = ["Call"]
 
-_CANCELLED: Final = "Locally cancelled by application!"  # grpc.aio's words
 _CLOSED: Final = "Channel closed while the call was running."
 _CONNECTION: Final = methodcaller("wait_for_connection")
 
@@ -55,7 +54,7 @@ class Call(Journey):
         self._is_cancelled = True
         if self.wire is not None:
             return bool(self.wire.cancel())
-        self.settle(rpc_error(grpc.StatusCode.CANCELLED, _CANCELLED))
+        self.settle(rpc_error(grpc.StatusCode.CANCELLED, LOCALLY))
         return True
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
@@ -159,5 +158,5 @@ class Call(Journey):
         if self._is_cancelled:
             raise error
         # Cut by `close`, or by the cancellation of somebody else who awaited the same call.
-        words = _CLOSED if self._dispatch.is_closed else _CANCELLED
+        words = _CLOSED if self._dispatch.is_closed else LOCALLY
         raise rpc_error(grpc.StatusCode.CANCELLED, words) from None

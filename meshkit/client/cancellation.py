@@ -7,8 +7,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
-__all__ = ["heed"]
+__all__ = ["LOCALLY", "heed"]
+
+LOCALLY: Final = "Locally cancelled by application!"
+"""grpc.aio's words for a call that was cancelled on this side."""
 
 
 async def heed(error: asyncio.CancelledError) -> None:

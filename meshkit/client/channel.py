@@ -83,6 +83,8 @@ class Channel(MethodFactory):
             state=self.get_state(),
             endpoints=tuple(EndpointStatus.of(node) for node in self._dispatch.balancer.nodes),
             waiting=len(self._dispatch.queue),
+            resting=len(self._dispatch.resting),
+            unbounded=self._dispatch.unbounded,
             service_config=self._dispatch.configuration.config,
             config_sources=self._dispatch.configuration.sources,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections.abc import Callable
 from typing import Final, NoReturn, final
 
@@ -20,6 +21,7 @@ from meshkit.client.configuration import Configuration
 from meshkit.client.explain import explain, rpc_error
 from meshkit.client.journey import Journey
 from meshkit.client.options import ChannelOptions
+from meshkit.client.plan import Plans
 from meshkit.client.subchannel import Subchannel
 from meshkit.deadline import time_remaining
 from meshkit.discovery import Resolution, Watch
@@ -46,7 +48,13 @@ class Dispatch:
     Attributes:
         balancer: the connections, and which of them may be picked.
         pick: the connection for a call; None while there is none. Raises when closed.
+        pick_other: the same for another attempt of a call, on none of those it was tried on if
+            that is possible.
         queue: calls that wait for a connection, oldest first.
+        resting: calls that wait before they are tried again.
+        unbounded: how many calls had no deadline.
+        plans: how calls are made, by method.
+        start: runs a task beside the calls.
         resolution: what is known of the service.
         configuration: what holds for the calls.
         watch: where that comes from; None before anybody was asked.
@@ -59,6 +67,8 @@ class Dispatch:
         self, service: str, supervisor: Supervisor, options: ChannelOptions, emit: Emit
     ) -> None:
         self.queue: dict[Journey, None] = {}
+        self.resting: weakref.WeakSet[Journey] = weakref.WeakSet()
+        self.unbounded = 0
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         inherits = options.propagate_deadline
         self.time_remaining: Callable[[], float | None] = time_remaining if inherits else _forever
@@ -73,6 +83,9 @@ class Dispatch:
             service, make_node=self._connect, picker=picker, rng=self._rng, now=self.now
         )
         self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
+        self.pick_other = self.balancer.pick_other
+        self.plans = Plans(self.configuration.config, options.retry_limits, self._rng, self.now())
+        self.start = supervisor.start
         self.resolution = Resolution()
         self.watch: Watch | None = None
         self.state = Latest(States.CONNECTING)
@@ -98,6 +111,7 @@ class Dispatch:
         """Take the service config that the registry has now; calls under way keep what they had."""
         policy = self.configuration.policy
         self.configuration.adopt(published)
+        self.plans.adopt(self.configuration.config)
         if self.configuration.policy != policy:
             self.balancer.adopt(self.configuration.policy.picker(self._rng, self.now))
 
@@ -228,7 +242,7 @@ class Dispatch:
         """End the calls that wait, give running ones `grace` seconds, close all connections."""
         leaving = self._jobs | self._retiring
         self._jobs.clear()
-        for call in list(self.queue):
+        for call in [*self.queue, *self.resting]:
             call.settle(rpc_error(grpc.StatusCode.CANCELLED, "Channel closed."))
         self.state.set(States.SHUTDOWN)
         async with anyio.create_task_group() as closing:

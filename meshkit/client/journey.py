@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from meshkit.client.dispatch import Dispatch
     from meshkit.client.subchannel import Method, Subchannel
 
-__all__ = ["Journey"]
+__all__ = ["Journey", "at_once"]
 
 T = TypeVar("T")
 
 
-def _now(answer: Coroutine[Any, Any, T]) -> T | None:
+def at_once(answer: Coroutine[Any, Any, T]) -> T | None:
     """The result of a coroutine that needs no waiting; None if it has none."""
     try:
         answer.send(None)
@@ -47,6 +47,7 @@ class Journey:
     _code: grpc.StatusCode | None = None  # set when the call has ended
     _error: grpc.aio.AioRpcError | None = None  # our own verdict, if it is not the wire's
     _unjudged: Any = None  # grpc.aio's call that has ended and was not asked for its status yet
+    _deadline: float | None = None  # by the dispatch's clock
     _is_awaited = False
     _is_cancelled = False
     _callbacks: list[Callable[[Any], None]] | None = None
@@ -69,7 +70,10 @@ class Journey:
         left = dispatch.time_remaining()
         if left is not None and (timeout is None or left < timeout):
             timeout = left
-        self._deadline = None if timeout is None else dispatch.now() + timeout
+        if timeout is None:
+            dispatch.unbounded += 1
+        else:
+            self._deadline = dispatch.now() + timeout
         self._wait_for_ready = bool(wait_for_ready)
         self._options = options
         if left is not None and left <= 0:
@@ -113,7 +117,7 @@ class Journey:
         if node is not None:
             self._send_again(node)
         elif (verdict := self._dispatch.verdict(self._wait_for_ready)) is not None:
-            self.settle(verdict)
+            self.refused(verdict)
 
     def _send_again(self, node: Subchannel) -> None:
         try:
@@ -130,11 +134,15 @@ class Journey:
         self.wire = None
         verdict = self._dispatch.verdict(self._wait_for_ready)
         if verdict is not None:
-            self.settle(verdict)
+            self.refused(verdict)
             return
         self._dispatch.queue[self] = None
         if self._deadline is not None:
             self._timer = asyncio.get_running_loop().call_at(self._deadline, self._expire)
+
+    def refused(self, verdict: grpc.aio.AioRpcError) -> None:
+        """No endpoint can take the call, and there is nothing to wait for."""
+        self.settle(verdict)
 
     def _expire(self) -> None:
         self.settle(self._dispatch.overdue())
@@ -166,15 +174,19 @@ class Journey:
         call, self._unjudged = self._unjudged, None
         if call is None:
             return
-        code = _now(call.code()) or grpc.StatusCode.UNKNOWN
+        code = at_once(call.code()) or grpc.StatusCode.UNKNOWN
         node = self.node
         if code is not grpc.StatusCode.OK and node is not None:
             node.fail()
             if code is grpc.StatusCode.UNAVAILABLE:
-                details = _now(call.details()) or ""
+                details = at_once(call.details()) or ""
                 if node.was_never_sent(details):
                     self._move_on(node, details)
                     return
+        self.conclude(code)
+
+    def conclude(self, code: grpc.StatusCode) -> None:
+        """The call on the wire has ended with `code`, and so has ours."""
         self._finish(code)
 
     def _move_on(self, node: Subchannel, details: str) -> None:

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import grpc.aio
 
-__all__ = ["checked"]
+__all__ = ["checked", "counted"]
+
+_PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 
 _KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _PRINTABLE: Final = re.compile(rb"[ -~]*")
@@ -37,6 +39,13 @@ def checked(metadata: Any) -> grpc.aio.Metadata | None:
                 "are printable ASCII, or bytes if the key ends with -bin"
             )
     return grpc.aio.Metadata(*pairs)
+
+
+def counted(options: Mapping[str, Any], attempts: int) -> Mapping[str, Any]:
+    """The options of a call, for an attempt after so many others (gRFC A6)."""
+    pairs = [pair for pair in options.get("metadata") or () if pair[0] != _PREVIOUS_ATTEMPTS]
+    metadata = grpc.aio.Metadata(*pairs, (_PREVIOUS_ATTEMPTS, str(attempts)))
+    return {**options, "metadata": metadata}
 
 
 def _is_legal(key: Any, value: Any) -> bool:

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 import grpc
 import grpc.aio
 
+from meshkit.client.hedged import HedgedUnaryStreamCall, HedgedUnaryUnaryCall
 from meshkit.client.metadata import checked
-from meshkit.client.replay import Replay
+from meshkit.client.retried import (
+    RetriedStreamStreamCall,
+    RetriedStreamUnaryCall,
+    RetriedUnaryStreamCall,
+    RetriedUnaryUnaryCall,
+)
 from meshkit.client.shapes import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from meshkit.client.subchannel import Method
 
@@ -43,13 +49,43 @@ def _options(
     }
 
 
-class _UnaryRequest:
-    _call: type[UnaryUnaryCall | UnaryStreamCall]
+class _Planned:
+    """Starts calls as the plan for their method says."""
+
+    _call: Callable[..., Any]
+    _retried: Callable[..., Any]
+    _hedged: Callable[..., Any] | None = None  # request streams go to one endpoint at a time
 
     def __init__(self, dispatch: Dispatch, method: Method) -> None:
         self._dispatch = dispatch
         self._method = method
+        self._plan = dispatch.plans.of(method.path)
 
+    def _start(
+        self,
+        request: Any,
+        timeout: float | None,
+        wait_for_ready: bool | None,
+        options: Mapping[str, Any],
+    ) -> Any:
+        plan = self._plan
+        if plan.is_plain:
+            return self._call(
+                self._dispatch, self._method, request, timeout, wait_for_ready, options
+            )
+        if plan.timeout is not None and (timeout is None or timeout > plan.timeout):
+            timeout = plan.timeout
+        if wait_for_ready is None:
+            wait_for_ready = plan.wait_for_ready
+        how = self._dispatch, self._method, request, timeout, wait_for_ready, options
+        if plan.retry is not None:
+            return self._retried(plan, *how)
+        if plan.hedging is not None and self._hedged is not None:
+            return self._hedged(plan, *how)
+        return self._call(*how)
+
+
+class _UnaryRequest(_Planned):
     def __call__(
         self,
         request: Any,
@@ -63,16 +99,10 @@ class _UnaryRequest:
         options = _NO_OPTIONS
         if metadata is not None or credentials is not None or compression is not None:
             options = _options(metadata, credentials, compression)
-        return self._call(self._dispatch, self._method, request, timeout, wait_for_ready, options)
+        return self._start(request, timeout, wait_for_ready, options)
 
 
-class _StreamRequest:
-    _call: type[StreamUnaryCall | StreamStreamCall]
-
-    def __init__(self, dispatch: Dispatch, method: Method) -> None:
-        self._dispatch = dispatch
-        self._method = method
-
+class _StreamRequest(_Planned):
     def __call__(
         self,
         request_iterator: Any = None,
@@ -85,32 +115,37 @@ class _StreamRequest:
         options = _NO_OPTIONS
         if metadata is not None or credentials is not None or compression is not None:
             options = _options(metadata, credentials, compression)
-        requests = None if request_iterator is None else Replay(request_iterator)
-        return self._call(self._dispatch, self._method, requests, timeout, wait_for_ready, options)
+        return self._start(request_iterator, timeout, wait_for_ready, options)
 
 
 class UnaryUnaryMultiCallable(_UnaryRequest, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     """Starts calls with one request and one response."""
 
     _call = UnaryUnaryCall
+    _retried = RetriedUnaryUnaryCall
+    _hedged = HedgedUnaryUnaryCall
 
 
 class UnaryStreamMultiCallable(_UnaryRequest, grpc.aio.UnaryStreamMultiCallable[Any, Any]):
     """Starts calls with one request and a stream of responses."""
 
     _call = UnaryStreamCall
+    _retried = RetriedUnaryStreamCall
+    _hedged = HedgedUnaryStreamCall
 
 
 class StreamUnaryMultiCallable(_StreamRequest, grpc.aio.StreamUnaryMultiCallable[Any, Any]):
     """Starts calls with a stream of requests and one response."""
 
     _call = StreamUnaryCall
+    _retried = RetriedStreamUnaryCall
 
 
 class StreamStreamMultiCallable(_StreamRequest, grpc.aio.StreamStreamMultiCallable[Any, Any]):
     """Starts calls with a stream of requests and a stream of responses."""
 
     _call = StreamStreamCall
+    _retried = RetriedStreamStreamCall
 
 
 class MethodFactory(grpc.aio.Channel):

@@ -9,6 +9,7 @@ from typing import final
 import grpc
 
 from meshkit.balancer import Policy, Readiness, policy_named
+from meshkit.client.budget import RetryLimits
 from meshkit.client.connection import ConnectionOptions
 from meshkit.client.subchannel import Subchannel
 from meshkit.endpoint import Endpoint
@@ -31,6 +32,7 @@ class ChannelOptions:
         connection: credentials, interceptors, compression and options of the connections.
         propagate_deadline: whether a call that is made while another is served gets at most the
             time that remains for that one.
+        retry_limits: what retries and hedges may cost.
     """
 
     policy: str | Policy | None = None
@@ -38,6 +40,7 @@ class ChannelOptions:
     default_service_config: ServiceConfig | None = None
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     propagate_deadline: bool = True
+    retry_limits: RetryLimits = field(default_factory=RetryLimits)
 
     def __post_init__(self) -> None:
         given = self.service_config and self.service_config.load_balancing_config
@@ -90,6 +93,8 @@ class ChannelStatus:
         state: as `get_state` tells it.
         endpoints: each endpoint's connection and calls, in order of id.
         waiting: calls that wait for an endpoint.
+        resting: calls that wait before they are tried again.
+        unbounded: calls so far that had no deadline: nothing ends them if a server does not.
         service_config: what holds for its calls.
         config_sources: where each field of that comes from, by its path in JSON: `code`,
             `registry`, `mesh` (its default) or `default` (meshkit's).
@@ -102,5 +107,7 @@ class ChannelStatus:
     state: grpc.ChannelConnectivity
     endpoints: tuple[EndpointStatus, ...]
     waiting: int
+    resting: int
+    unbounded: int
     service_config: ServiceConfig
     config_sources: Mapping[str, str]

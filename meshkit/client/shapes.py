@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +14,8 @@ from meshkit.client.call import Call
 from meshkit.client.replay import Replay
 
 if TYPE_CHECKING:
-    from meshkit.client.subchannel import Subchannel
+    from meshkit.client.dispatch import Dispatch
+    from meshkit.client.subchannel import Method, Subchannel
 
 __all__ = ["StreamStreamCall", "StreamUnaryCall", "UnaryStreamCall", "UnaryUnaryCall"]
 
@@ -36,10 +37,15 @@ class _UnaryResponse(Call):
                 yield from self.interrupted(error).__await__()
 
 
-def _abandon(loop: asyncio.AbstractEventLoop, call: Any) -> None:
-    # Runs wherever garbage is collected, maybe in a thread that has no business with the call.
+def _abandon(loop: asyncio.AbstractEventLoop, calls: Collection[Any]) -> None:
+    # Runs wherever garbage is collected, maybe in a thread that has no business with the calls.
     if not loop.is_closed():
-        loop.call_soon_threadsafe(call.cancel)
+        loop.call_soon_threadsafe(_cancel, calls)
+
+
+def _cancel(calls: Collection[Any]) -> None:
+    for call in list(calls):
+        call.cancel()
 
 
 def _next_message(call: Any) -> Any:
@@ -47,20 +53,29 @@ def _next_message(call: Any) -> Any:
 
 
 class _StreamResponse(Call):
+    _abandoned: weakref.finalize[..., Any] | None = None
+
     def send(self, node: Subchannel, timeout: float | None) -> None:
-        """Put the call on a connection; it is cancelled there when nobody holds this one any more.
+        """Put the call on a connection."""
+        super().send(node, timeout)
+        self.cancel_if_dropped([self.wire])
+
+    def cancel_if_dropped(self, calls: Collection[Any]) -> None:
+        """Cancel `calls`, which are on the wire, when nobody holds this one any more.
 
         Since grpcio 1.83 a dropped call goes on until its channel closes (grpc/grpc#43462), and
         would count as pending as long.
         """
-        super().send(node, timeout)
+        if self._abandoned is not None:
+            self._abandoned.detach()
         loop = asyncio.get_running_loop()
-        self._abandoned = weakref.finalize(self, _abandon, loop, self.wire)
+        self._abandoned = weakref.finalize(self, _abandon, loop, calls)
         self._abandoned.atexit = False
 
     def ended(self, call: Any) -> None:
         """The call on the wire has ended, and can no longer be abandoned."""
-        self._abandoned.detach()
+        if self._abandoned is not None:
+            self._abandoned.detach()
         super().ended(call)
 
     def on_end(self) -> Callable[[Any], None]:
@@ -97,8 +112,14 @@ class _StreamResponse(Call):
 class _StreamRequest(Call):
     _written = False
 
+    def __init__(self, dispatch: Dispatch, method: Method, requests: Any, *how: Any) -> None:
+        if requests is not None and not isinstance(requests, Replay):
+            requests = Replay(requests)
+        super().__init__(dispatch, method, requests, *how)
+
     def is_spent(self) -> bool:
-        return self._written or (isinstance(self.request, Replay) and self.request.sent)
+        """Whether requests are gone that another connection would need."""
+        return self._written or (self.request is not None and self.request.is_spent)
 
     async def write(self, request: Any) -> None:
         """Send one message.

@@ -40,6 +40,13 @@ class Method:
     deserializer: Callable[[bytes], Any] | None
     registered: bool
 
+    def size(self, request: Any) -> int:
+        """Bytes of a request on the wire; 0 of one that cannot be sent."""
+        try:
+            return len(request if self.serializer is None else self.serializer(request))
+        except Exception:  # noqa: BLE001 -- of the caller's: grpc.aio has logged it
+            return 0
+
 
 @final
 class _Multicallables(dict[Method, Callable[..., Any]]):

@@ -35,30 +35,30 @@ async def counted(*messages: int) -> AsyncIterator[int]:
 async def test_replay_gives_all(source):
     replay = Replay(source())
     assert [message async for message in replay] == [1, 2, 3]
-    assert replay.sent
+    assert replay.is_spent
 
 
 async def test_replay_begins_again_while_nothing_was_sent():
     replay = Replay(counted(1, 2, 3))
     first = aiter(replay)
     assert await anext(first) == 1
-    assert not replay.sent
+    assert not replay.is_spent
     assert [message async for message in replay] == [1, 2, 3]
-    assert replay.sent
+    assert replay.is_spent
 
 
 async def test_replay_knows_what_was_sent():
     replay = Replay(counted(1, 2, 3))
     first = aiter(replay)
     assert [await anext(first), await anext(first)] == [1, 2]
-    assert replay.sent
+    assert replay.is_spent
 
 
 async def test_replay_of_nothing():
     replay = Replay([])
     assert [message async for message in replay] == []
     assert [message async for message in replay] == []
-    assert not replay.sent
+    assert not replay.is_spent
 
 
 async def test_replay_hands_a_slow_first_request_to_the_second_reader():
