@@ -241,19 +241,20 @@ def _compare(
 
 def _print(results: dict[str, list[Result]]) -> None:
     native = results.get(NATIVE)
-    print(
-        f"{'median (spread) over the rounds, ms':36} {'p50':>18} {'p99':>24} {'p99.9':>24}", end=""
+    columns = (
+        f"{'p50':>6} {'p99':>20} {'p99.9':>7} {'p99 / native':>20} {'odd share':>9} {'failed':>7}"
     )
-    print(f" {'p99 / native':>18} {'odd share':>9} {'failed':>7}")
+    print(f"{'ms, medians (spread) of the rounds':36} {columns}")
     for name, found in results.items():
-        times = [[getattr(r, key) * 1e3 for r in found] for key in ("p50", "p99", "p999")]
-        p50, p99, p999 = (spread(each, "6.1f") for each in times)
-        ratio = spread(_ratios(found, native, "p99"), "6.3f") if native else ""
-        odd, failed = (
-            statistics.median(getattr(r, k) for r in found) for k in ("odd_share", "failed")
+        p50, p999, odd, failed = (
+            statistics.median(getattr(result, figure) for result in found)
+            for figure in ("p50", "p999", "odd_share", "failed")
         )
+        p99 = spread([result.p99 * 1e3 for result in found], "6.1f")
+        ratio = spread(_ratios(found, native, "p99"), "6.3f") if native else ""
         print(
-            f"{name:36} {p50:>18} {p99:>24} {p999:>24} {ratio:>18} {odd:9.1%} {failed:7.1%}",
+            f"{name:36} {p50 * 1e3:6.1f} {p99:>20} {p999 * 1e3:7.1f} {ratio:>20} "
+            f"{odd:9.1%} {failed:7.1%}",
             flush=True,
         )
 
