@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 import grpc
 import grpc.aio
 
-from benchmarks.channels import DEFAULT, NATIVE, RAW, opened
+from benchmarks.channels import DEFAULT, NATIVE, RAW, RETRYING, opened
 from benchmarks.figures import spread, verdict
 from benchmarks.load import CONCURRENCY, Comparison, Variant, compare
 from benchmarks.processes import on_cores, split_cores
@@ -43,7 +43,7 @@ async def _measure(addresses: Sequence[str], *, rounds: int, seconds: float) -> 
         async def channel(name: str, servers: int) -> grpc.aio.Channel:
             return await stack.enter_async_context(opened(name, addresses[:servers]))
 
-        raw, ours = await channel(RAW, 1), await channel(DEFAULT, 1)
+        raw, ours, retrying = [await channel(name, 1) for name in (RAW, DEFAULT, RETRYING)]
         noop = grpc.aio.insecure_channel(addresses[0], interceptors=[_NoOp()])
         await stack.enter_async_context(noop)
         tables = {
@@ -51,13 +51,14 @@ async def _measure(addresses: Sequence[str], *, rounds: int, seconds: float) -> 
                 RAW: _unary(raw),
                 "raw, one no-op interceptor": _unary(noop),
                 DEFAULT: _unary(ours),
+                RETRYING: _unary(retrying),
             },
             f"Unary-stream, {MESSAGES} messages a call": {RAW: _many(raw), DEFAULT: _many(ours)},
             f"Stream-stream, {MESSAGES} messages a call": {RAW: _echo(raw), DEFAULT: _echo(ours)},
         }
         for servers in (3, 10):
             tables[f"{servers} servers"] = {
-                name: _unary(await channel(name, servers)) for name in (NATIVE, DEFAULT)
+                name: _unary(await channel(name, servers)) for name in (NATIVE, DEFAULT, RETRYING)
             }
         for title, variants in tables.items():
             streams = "stream" in title
@@ -115,10 +116,11 @@ async def _table(
 
 
 def _judge(found: Comparison, rate: float, cpu: float | None) -> None:
-    ours = found.ratios[DEFAULT]
-    reached = statistics.median(s.rate for s in ours) >= rate
+    """The least of ours has to reach the target."""
+    ours = [found.ratios[name] for name in (DEFAULT, RETRYING) if name in found.ratios]
+    reached = min(statistics.median(s.rate for s in slices) for slices in ours) >= rate
     said = f"calls/s >= {rate:.2f} {verdict(reached)}"
     if cpu is not None:
-        reached = statistics.median(s.cpu for s in ours) <= cpu
+        reached = max(statistics.median(s.cpu for s in slices) for slices in ours) <= cpu
         said += f"; CPU <= {cpu:.2f} {verdict(reached)}"
     print(f"{'':33}  target: {said}", flush=True)

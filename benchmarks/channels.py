@@ -13,8 +13,16 @@ from meshkit.balancer import POLICIES, Policy, policy_named
 
 RAW = "raw channel"
 DEFAULT = "meshkit (default)"
+RETRYING = "meshkit, with retries"
 NATIVE = "grpc round_robin"
 
+_RETRY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
 _ROUND_ROBIN = '{"loadBalancingConfig":[{"round_robin":{}}]}'
 
 
@@ -49,8 +57,8 @@ async def opened(name: str, addresses: Sequence[str]) -> AsyncIterator[grpc.aio.
     """A connected channel to all servers.
 
     Args:
-        name: `RAW` (to the first), `NATIVE`, `DEFAULT`, a policy of meshkit, or `module:name` of
-            one that is tried out.
+        name: `RAW` (to the first), `NATIVE`, `DEFAULT`, `RETRYING`, a policy of meshkit, or
+            `module:name` of one that is tried out.
         addresses: of the servers.
     """
     if name in (RAW, NATIVE):
@@ -61,5 +69,8 @@ async def opened(name: str, addresses: Sequence[str]) -> AsyncIterator[grpc.aio.
     async with Mesh(f"static:bench={','.join(addresses)}") as mesh:
         if name == DEFAULT:
             yield await mesh.channel("bench")
+        elif name == RETRYING:
+            config = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}
+            yield await mesh.channel("bench", service_config=config)
         else:
             yield await mesh.channel("bench", policy=policy_called(name))

@@ -8,11 +8,22 @@ from dataclasses import dataclass
 
 from benchmarks.simulation import BIN, WORK, Client, Ledger, Server, World
 from meshkit.balancer import Policy
+from meshkit.client.budget import Budget, RetryLimits
+from meshkit.client.course import Course
 from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.service_config import RetryPolicy
 
 SIZE = 1_000
 LOAD = 0.6  # of what all servers can do
 SUBSET = 20
+RETRY = RetryPolicy(
+    max_attempts=4,
+    initial_backoff=0.1,
+    max_backoff=1.0,
+    backoff_multiplier=2.0,
+    retryable_status_codes=frozenset({"UNAVAILABLE"}),
+)
+STORM = (5.0, 15.0)  # seconds between which every attempt fails
 
 
 def _endpoints(size: int) -> list[Endpoint]:
@@ -89,3 +100,42 @@ def deaths(policy: Policy, *, size: int = SIZE, subset: int = SUBSET) -> list[tu
     fleet.world.run(12.0)
     calls, failed = fleet.ledger.calls, fleet.ledger.failed
     return [(at * BIN, failed[at] / calls[at]) for at in sorted(calls) if at * BIN < 11.0]
+
+
+class _Stormy:
+    """A client of the storm: its calls, their attempts, and what pays for those."""
+
+    def __init__(
+        self, world: World, limits: RetryLimits, attempts: Counter[int], *, seed: str
+    ) -> None:
+        self._world = world
+        self._attempts = attempts
+        self._dice = random.Random(seed)
+        self._budget = Budget(limits, world.now)
+
+    def load(self, rate: float) -> None:
+        """Call at random times."""
+        self._world.after(self._dice.expovariate(rate), lambda: self._call(rate))
+
+    def _call(self, rate: float) -> None:
+        self.load(rate)
+        self._budget.earn(self._world.now)
+        self._attempt(Course(RETRY))
+
+    def _attempt(self, course: Course) -> None:
+        self._attempts[int(self._world.now / BIN)] += 1
+        if STORM[0] <= self._world.now < STORM[1]:
+            wait = course.next_wait("UNAVAILABLE", None, self._dice.random())
+            if wait is not None and self._budget.spend(self._world.now):
+                course.attempts += 1
+                self._world.after(wait, lambda: self._attempt(course))
+
+
+def storm(limits: RetryLimits, *, clients: int, rate: float) -> list[tuple[float, float]]:
+    """Every attempt fails for ten seconds: when, and how many attempts there are for each call."""
+    world, attempts = World(), Counter[int]()
+    for number in range(clients):
+        _Stormy(world, limits, attempts, seed=str(number)).load(rate)
+    world.run(STORM[1] + 2.0)
+    due = clients * rate * BIN
+    return [(at * BIN, count / due) for at, count in sorted(attempts.items())]

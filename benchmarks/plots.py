@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.channels import policies
-from benchmarks.experiments import SUBSET, deaths, spread
+from benchmarks.experiments import SUBSET, deaths, spread, storm
+from meshkit.client.budget import RetryLimits
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
@@ -62,7 +63,23 @@ def draw_deaths() -> None:
         axes.axvspan(7.0, 10.0, alpha=0.1, label="pings notice it")
 
 
-PLOTS: tuple[Callable[[], None], ...] = (draw_spread, draw_deaths)
+def draw_storm() -> None:
+    """What retries add when everything fails."""
+    budget, none = RetryLimits(), RetryLimits(share=1e6)
+    lines = (
+        ("1,000 clients, 50 calls/s each, no budget", none, 1_000, 50.0),
+        ("1,000 clients, 50 calls/s each", budget, 1_000, 50.0),
+        ("200 clients, 250 calls/s each", budget, 200, 250.0),
+    )
+    title = "Every attempt fails from 5 to 15 s; up to 4 attempts a call"
+    with figure("storm", title=title, x="seconds", y="attempts per call") as axes:
+        for label, limits, clients, rate in lines:
+            at, attempts = zip(*storm(limits, clients=clients, rate=rate), strict=True)
+            axes.plot(at, attempts, label=label, lw=1.2)
+        axes.set_ylim(bottom=0)
+
+
+PLOTS: tuple[Callable[[], None], ...] = (draw_spread, draw_deaths, draw_storm)
 
 
 def draw_plots() -> None:

@@ -170,7 +170,7 @@ class Clients:
         began = time.monotonic() + 0.05
         for pipe in self._pipes:
             pipe.send(began)
-        time.sleep(began + plan.warm - time.monotonic())
+        time.sleep(max(0.0, began + plan.warm - time.monotonic()))
         before = servers.calls()
         found = [latency for pipe in self._pipes for latency in pipe.recv()]
         had = [after - earlier for after, earlier in zip(servers.calls(), before, strict=True)]

@@ -1,7 +1,8 @@
 """The simulated fleet, small."""
 
-from benchmarks.experiments import deaths, spread
+from benchmarks.experiments import deaths, spread, storm
 from meshkit.balancer import PowerOfTwo, RoundRobin
+from meshkit.client.budget import RetryLimits
 
 
 def test_the_same_seed_is_the_same_fleet():
@@ -24,3 +25,13 @@ def test_calls_fail_when_servers_freeze_until_everybody_knows():
     )
     assert max(before) == max(later) == 0.0
     assert max(at_once) > 0.05
+
+
+def test_a_storm_is_held_by_the_budget():
+    """Without one, nearly all of the four attempts are made."""
+    held, loose = (
+        [attempts for at, attempts in storm(limits, clients=4, rate=250.0) if 7.0 <= at < 14.0]
+        for limits in (RetryLimits(), RetryLimits(share=1e6))
+    )
+    assert sum(held) / len(held) < 1.25
+    assert sum(loose) / len(loose) > 3.5
