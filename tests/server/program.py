@@ -104,6 +104,7 @@ def in_a_thread():
 
 
 def main(mode):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     if mode == "hosted":
         asyncio.run(hosted())
     elif mode == "hung":

@@ -1,4 +1,3 @@
-import asyncio
 import logging
 
 import anyio
@@ -6,8 +5,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from meshkit.server import Quiet, draining
-from meshkit.server.calls import Calls
+from meshkit.server import draining
 from tests.server.fakes import a_server, dial
 from tests.server.ring import Ring, ThreadRing
 from tests.server.ring_pb2_grpc import RingStub
@@ -100,45 +98,3 @@ async def test_outside_a_call_nothing_ever_drains():
     with anyio.move_on_after(0.01) as scope:
         await draining().wait()
     assert scope.cancelled_caught
-
-
-async def one_call(calls, method="/a/B"):
-    """What grpc.aio does: interceptor and handler in one task."""
-
-    async def handler(details):
-        return None
-
-    class Details:
-        pass
-
-    details = Details()
-    details.method = method
-    await asyncio.create_task(calls.intercept_service(handler, details))
-
-
-async def test_quiet_is_a_while_without_new_calls():
-    calls = Calls()
-    clock = asyncio.get_running_loop().time
-    began = clock()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(calls.quiet, Quiet(at_least=0.05, window=0.1, at_most=5.0))
-        await anyio.sleep(0.04)
-        await one_call(calls)
-        called = clock()
-    assert 0.1 <= clock() - called < 0.3
-    assert clock() - began >= 0.13
-
-
-async def test_quiet_is_not_waited_for_without_end():
-    calls = Calls()
-    async with anyio.create_task_group() as tasks:
-
-        async def keep_calling():
-            while True:
-                await one_call(calls)
-                await anyio.sleep(0.01)
-
-        tasks.start_soon(keep_calling)
-        with anyio.fail_after(1):
-            await calls.quiet(Quiet(at_least=0.0, window=0.1, at_most=0.2))
-        tasks.cancel_scope.cancel()
