@@ -3,6 +3,7 @@
 from meshkit.balancer.balancer import Balancer, Counts, Readiness
 from meshkit.balancer.circuit import CircuitBreaker, InFlight
 from meshkit.balancer.detection import (
+    FAULTS,
     FailurePercentageEjection,
     OutlierDetection,
     SuccessRateEjection,
@@ -36,6 +37,7 @@ from meshkit.balancer.slow_start import SlowStart
 
 __all__ = [
     "DEFAULT_POLICY",
+    "FAULTS",
     "POLICIES",
     "Adaptive",
     "Balancer",

@@ -176,6 +176,14 @@ class Balancer(Generic[N]):
             return ""
         return self._resilience.circuit_breaker.refusal(self.in_flight.pending)
 
+    @property
+    def next_try(self) -> float | None:
+        """When an ejected node will be tried again, if that is all that calls can wait for."""
+        out = self._by_state["ejected"]
+        if not out or self._pickable or self._choice():
+            return None
+        return min(self._outliers.ejected[node] for node in out)
+
     def hear(self, node: N, code: str, sent_at: float) -> list[Outcome[N]]:
         """A call has ended; what follows of it.
 
@@ -201,6 +209,13 @@ class Balancer(Generic[N]):
         self._picker = picker
         self._is_by_key = isinstance(picker, ByKey)
         self._shown = Shown(picker)
+        self._pickable = ()
+
+    def configure(self, resilience: Resilience) -> None:
+        """Let other rules hold around the policy's choice from now on; who is ejected stays so."""
+        self._resilience = resilience
+        self._outliers.detection = resilience.outlier_detection
+        self._warming.slow_start = resilience.slow_start
         self._pickable = ()
 
     def reconcile(self, want: EndpointSet) -> list[N]:
@@ -249,6 +264,14 @@ class Balancer(Generic[N]):
             self._put_in(node)
             if readiness is Readiness.READY:
                 self._warming.begin(node, self._now())
+
+    def state_of(self, node: N) -> str:
+        """What keeps `node` from calls, or "ready": as `Counts` has it."""
+        return self._state[node.endpoint.id]
+
+    def ejections(self, node: N) -> int:
+        """How often `node` was ejected."""
+        return self._outliers.ejections(node)
 
     def counts(self) -> Counts:
         """How many nodes are in which state, now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -50,10 +51,10 @@ class CircuitBreaker:
     def refusal(self, in_flight: int) -> str:
         """Which limit leaves no endpoint for a call, with `in_flight` calls to the service."""
         if self.is_open(in_flight):
-            return f"{in_flight} calls to it are under way, as many as max_requests allows"
+            return f"{in_flight} are under way, as many as max_requests allows"
         return (
-            f"each endpoint that could take it has {self.max_requests_per_endpoint} calls under "
-            "way, as many as max_requests_per_endpoint allows"
+            f"each endpoint that could take it has {self.max_requests_per_endpoint} under way, as "
+            "many as max_requests_per_endpoint allows"
         )
 
 
@@ -62,10 +63,18 @@ class InFlight:
     """The calls of one client to a whole service that are under way.
 
     Attributes:
-        pending: how many; nodes count them.
+        pending: how many; the nodes count them.
+        freed: told after each that ends; None while nobody wants to know.
     """
 
-    __slots__ = ("pending",)
+    __slots__ = ("freed", "pending")
 
     def __init__(self) -> None:
         self.pending = 0
+        self.freed: Callable[[], object] | None = None
+
+    def end(self) -> None:
+        """Count the end of one."""
+        self.pending -= 1
+        if self.freed is not None:
+            self.freed()

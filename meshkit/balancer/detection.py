@@ -11,13 +11,16 @@ from typing import Final, TypeVar, final
 
 from meshkit.errors import ConfigError
 
-__all__ = ["FailurePercentageEjection", "OutlierDetection", "SuccessRateEjection"]
+__all__ = ["FAULTS", "FailurePercentageEjection", "OutlierDetection", "SuccessRateEjection"]
 
 N = TypeVar("N")
 
 _FAILURES: Final = frozenset(
     {"UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS", "DEADLINE_EXCEEDED"}
 )
+
+FAULTS: Final = _FAILURES | {"RESOURCE_EXHAUSTED"}
+"""Names of the status codes that are an endpoint's fault rather than the caller's business."""
 
 
 def _need_percent(name: str, percent: int) -> None:

@@ -78,17 +78,16 @@ class Outliers(Generic[N]):
     """Judges nodes by the ends of their calls; remembers who is ejected.
 
     Args:
-        detection: the rules.
         rng: the die.
         ready: the connected nodes that are not ejected; kept up to date by the owner.
         out: the connected nodes that are.
 
     Attributes:
+        detection: the rules.
         ejected: when each of those who are may be sent a call, connected or not.
     """
 
     __slots__ = (
-        "_detection",
         "_due",
         "_ends",
         "_finished",
@@ -97,6 +96,7 @@ class Outliers(Generic[N]):
         "_ready",
         "_records",
         "_rng",
+        "detection",
         "ejected",
     )
 
@@ -109,7 +109,7 @@ class Outliers(Generic[N]):
         out: Sequence[N],
     ) -> None:
         self.ejected: dict[N, float] = {}
-        self._detection = detection
+        self.detection = detection
         self._rng = rng
         self._ready = ready
         self._out = out
@@ -147,7 +147,7 @@ class Outliers(Generic[N]):
                 record = self._records[node]
                 if not record.is_probed:
                     record.is_probed, record.since = True, now
-                self._wait(node, now + self._detection.base_ejection_time)
+                self._wait(node, now + self.detection.base_ejection_time)
                 return node
         return None
 
@@ -162,7 +162,7 @@ class Outliers(Generic[N]):
 
         Of a suspect the end of every call is heard, of others at least the failures.
         """
-        failed = code in self._detection.failure_codes
+        failed = code in self.detection.failure_codes
         record = self._records.get(node)
         if record is None:
             if not failed:
@@ -178,7 +178,7 @@ class Outliers(Generic[N]):
         return self._accuse(node, record, code, now)
 
     def _hear_of_probe(self, node: N, record: _Record, code: str, now: float) -> list[Outcome[N]]:
-        if code in self._detection.failure_codes:
+        if code in self.detection.failure_codes:
             return [self._eject(node, now, f"tried again, it ended the call with {code}")]
         if code in _NO_EVIDENCE:
             self._wait(node, now)  # the next call will tell
@@ -203,7 +203,7 @@ class Outliers(Generic[N]):
         record.failures += 1
         record.streak += 1
         node.suspect = True
-        most = self._detection.consecutive_failures
+        most = self.detection.consecutive_failures
         if 0 < most <= record.streak and self._room() > 0 and node in self._ready:
             return [self._eject(node, now, f"{record.streak} failures in a row, the last {code}")]
         if now < self._ends:
@@ -215,15 +215,15 @@ class Outliers(Generic[N]):
 
     def _room(self) -> int:
         """How many more nodes may be ejected now."""
-        return self._detection.most_ejected(len(self._ready) + len(self._out)) - len(self._out)
+        return self.detection.most_ejected(len(self._ready) + len(self._out)) - len(self._out)
 
     def _eject(self, node: N, now: float, reason: str) -> Ejected[N]:
         record = self._records[node]
         if node not in self.ejected:
             record.began = now
-            lived_down = (now - record.since) / self._detection.interval
+            lived_down = (now - record.since) / self.detection.interval
             record.severity = max(0.0, record.severity - lived_down)
-        seconds = self._detection.ejection_time(record.severity, self._rng)
+        seconds = self.detection.ejection_time(record.severity, self._rng)
         record.severity += 1
         record.ejections += 1
         record.is_probed = False
@@ -235,7 +235,7 @@ class Outliers(Generic[N]):
     # ---- comparison, at the end of an interval
 
     def _begin_interval(self, now: float) -> None:
-        self._ends = now + self._detection.interval
+        self._ends = now + self.detection.interval
         self._finished = {node: node.finished for node in chain(self._ready, self._out)}
         for record in self._records.values():
             record.failures = record.neutral = 0
@@ -244,8 +244,8 @@ class Outliers(Generic[N]):
         calls = {node: self._calls(node) for node in self._ready}
         found: dict[N, str] = {}
         for rule in (
-            self._detection.success_rate_ejection,
-            self._detection.failure_percentage_ejection,
+            self.detection.success_rate_ejection,
+            self.detection.failure_percentage_ejection,
         ):
             if rule is not None:
                 for node, reason in rule.outliers(calls):

@@ -74,14 +74,14 @@ class Channel(MethodFactory):
 
     def status(self) -> ChannelStatus:
         """Everything a person asks when calls do not go where they should."""
-        watch = self._dispatch.watch
+        watch, balancer = self._dispatch.watch, self._dispatch.balancer
         return ChannelStatus(
             service=self.service,
             registry=watch.registry if watch is not None else "",
             age=watch.age() if watch is not None else None,
             trouble=self._dispatch.resolution.trouble,
             state=self.get_state(),
-            endpoints=tuple(EndpointStatus.of(node) for node in self._dispatch.balancer.nodes),
+            endpoints=tuple(EndpointStatus.of(node, balancer) for node in balancer.nodes),
             waiting=len(self._dispatch.queue),
             resting=len(self._dispatch.resting),
             unbounded=self._dispatch.unbounded,
@@ -92,7 +92,7 @@ class Channel(MethodFactory):
     def __repr__(self) -> str:
         if self.is_closed:
             return f"<Channel {self.service!r} closed>"
-        pending = sum(node.pending for node in self._dispatch.balancer.nodes)
+        pending = self._dispatch.balancer.in_flight.pending
         return f"<Channel {self.service!r}: {self.counts()} | {pending} in flight>"
 
     # ---- grpc.aio.Channel

@@ -16,7 +16,7 @@ import anyio
 import grpc
 import grpc.aio
 
-from meshkit.balancer import Balancer, Counts, Readiness
+from meshkit.balancer import FAULTS, Balancer, Counts, Ejected, Readiness
 from meshkit.client.configuration import Configuration
 from meshkit.client.explain import explain, rpc_error
 from meshkit.client.journey import Journey
@@ -26,7 +26,14 @@ from meshkit.client.subchannel import Subchannel
 from meshkit.deadline import time_remaining
 from meshkit.discovery import Resolution, Watch
 from meshkit.endpoint import Endpoint
-from meshkit.events import Emit, EndpointFailing, EndpointForeign, EndpointReady
+from meshkit.events import (
+    Emit,
+    EndpointEjected,
+    EndpointFailing,
+    EndpointForeign,
+    EndpointReadmitted,
+    EndpointReady,
+)
 from meshkit.latest import Latest
 from meshkit.service_config import ServiceConfig
 from meshkit.tasks import Job, Supervisor
@@ -80,8 +87,16 @@ class Dispatch:
         self._rng = random.Random()
         picker = self.configuration.policy.picker(self._rng, self.now)
         self.balancer = Balancer(
-            service, make_node=self._connect, picker=picker, rng=self._rng, now=self.now
+            service,
+            make_node=self._connect,
+            picker=picker,
+            rng=self._rng,
+            now=self.now,
+            resilience=options.resilience,
         )
+        if options.resilience.circuit_breaker.is_on:
+            self.balancer.in_flight.freed = self._serve_next
+        self._alarm: asyncio.TimerHandle | None = None
         self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
         self.pick_other = self.balancer.pick_other
         self.plans = Plans(self.configuration.config, options.retry_limits, self._rng, self.now())
@@ -116,7 +131,7 @@ class Dispatch:
             self.balancer.adopt(self.configuration.policy.picker(self._rng, self.now))
 
     def _connect(self, endpoint: Endpoint) -> Subchannel:
-        node = Subchannel(endpoint, self._connection)
+        node = Subchannel(endpoint, self._connection, self.balancer.in_flight)
         self._jobs[node] = self._supervisor.start(
             f"connection {endpoint.address}", node.watch, self._note, self._meet, keep=True
         )
@@ -161,8 +176,33 @@ class Dispatch:
         self.state.set(self.connectivity())
         for call in list(self.queue):
             call.retry_pick()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if (at := self.balancer.next_try) is not None:
+            self._alarm = asyncio.get_running_loop().call_at(at, self._refresh)
+
+    def _serve_next(self) -> None:
+        """A call has ended: the one that waits longest may have been waiting for that."""
+        for call in self.queue:
+            call.retry_pick()
+            return
 
     # ---- for calls
+
+    def hear(self, node: Subchannel, code: grpc.StatusCode, sent_at: float) -> None:
+        """A call has ended, with an error or on a suspect: learn from it."""
+        if code.name in FAULTS:
+            node.fail()
+        outcomes = self.balancer.hear(node, code.name, sent_at)
+        for outcome in outcomes:
+            endpoint = outcome.node.endpoint
+            if isinstance(outcome, Ejected):
+                self._emit(EndpointEjected(endpoint, outcome.seconds, outcome.reason))
+            else:
+                self._emit(EndpointReadmitted(endpoint, outcome.seconds))
+        if outcomes:
+            self._refresh()
 
     def last_resort(self, wait_for_ready: bool) -> Subchannel | None:
         """When every endpoint is failing: one of them, for a call that would rather fail than wait.
@@ -190,6 +230,9 @@ class Dispatch:
         endpoints = self.resolution.endpoints
         if wait_for_ready:
             return None
+        if refusal := self.balancer.refusal():
+            words = f"meshkit: no more calls to {self._service!r} from here: {refusal}."
+            return rpc_error(grpc.StatusCode.UNAVAILABLE, words)
         if endpoints is None:
             return None if self.resolution.trouble is None else self.unavailable()
         return None if self.balancer.counts().connecting else self.unavailable()
@@ -242,6 +285,8 @@ class Dispatch:
         """End the calls that wait, give running ones `grace` seconds, close all connections."""
         leaving = self._jobs | self._retiring
         self._jobs.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
         for call in [*self.queue, *self.resting]:
             call.settle(rpc_error(grpc.StatusCode.CANCELLED, "Channel closed."))
         self.state.set(States.SHUTDOWN)

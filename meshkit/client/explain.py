@@ -22,7 +22,8 @@ def explain(
 ) -> str:
     """The details of the error for a call that cannot be sent.
 
-    There are three different "no": the endpoints are not known, there are none, none is ready.
+    There are different "no": the endpoints are not known, there are none, none is ready, and all
+    that are connected were ejected.
 
     Args:
         service: the service's name.
@@ -44,6 +45,12 @@ def explain(
         return (
             f"meshkit: nobody has registered {service!r} ({_where(watch, resolution)}). "
             "Next: start a server of it on this registry and namespace."
+        )
+    if counts.ejected:
+        return (
+            f"meshkit: all connected endpoints of {service!r} are ejected, since their calls "
+            f"failed ({_where(watch, resolution)}; {len(endpoints)} known: {counts}). "
+            "Next: endpoint.ejected says why; each is tried again from time to time."
         )
     last = f" Last error: {cause}." if cause else ""
     return (

@@ -117,8 +117,9 @@ class _Hedged(Call):
             if self._latency is not None:
                 self._latency.add(took)
             self.choose(call)
+            if node.suspect:
+                self._dispatch.hear(node, code, sent_at)
         else:
-            node.fail()
             self._failed(call, node, code)
 
     def _is_open(self) -> bool:
@@ -128,8 +129,10 @@ class _Hedged(Call):
     def _failed(self, call: Any, node: Subchannel, code: grpc.StatusCode) -> None:
         details = at_once(call.details()) or ""
         if code is grpc.StatusCode.UNAVAILABLE and node.was_never_sent(details):
+            node.fail()
             self._elsewhere(call, node, details)
             return
+        self._dispatch.hear(node, code, self._attempts[call][1])
         trailers = at_once(call.trailing_metadata())
         pushback = pushback_of(None if trailers is None else trailers.get(PUSHBACK))
         told_not_to = pushback is not None and pushback < 0

@@ -166,7 +166,7 @@ class Journey:
         now = self._dispatch.now()
         self.node.finish(now - self._sent_at, now)
         self._unjudged = call
-        if not self._is_awaited or self._callbacks is not None:
+        if not self._is_awaited or self._callbacks is not None or self.node.suspect:
             self.judge()
 
     def judge(self) -> None:
@@ -176,13 +176,14 @@ class Journey:
             return
         code = at_once(call.code()) or grpc.StatusCode.UNKNOWN
         node = self.node
-        if code is not grpc.StatusCode.OK and node is not None:
-            node.fail()
+        if node is not None and (code is not grpc.StatusCode.OK or node.suspect):
             if code is grpc.StatusCode.UNAVAILABLE:
                 details = at_once(call.details()) or ""
                 if node.was_never_sent(details):
+                    node.fail()
                     self._move_on(node, details)
                     return
+            self._dispatch.hear(node, code, self._sent_at)
         self.conclude(code)
 
     def conclude(self, code: grpc.StatusCode) -> None:

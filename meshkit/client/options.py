@@ -8,7 +8,7 @@ from typing import final
 
 import grpc
 
-from meshkit.balancer import Policy, Readiness, policy_named
+from meshkit.balancer import Balancer, Policy, Readiness, Resilience, policy_named
 from meshkit.client.budget import RetryLimits
 from meshkit.client.connection import ConnectionOptions
 from meshkit.client.subchannel import Subchannel
@@ -33,6 +33,7 @@ class ChannelOptions:
         propagate_deadline: whether a call that is made while another is served gets at most the
             time that remains for that one.
         retry_limits: what retries and hedges may cost.
+        resilience: outlier detection, circuit breaking, slow start.
     """
 
     policy: str | Policy | None = None
@@ -41,6 +42,7 @@ class ChannelOptions:
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     propagate_deadline: bool = True
     retry_limits: RetryLimits = field(default_factory=RetryLimits)
+    resilience: Resilience = field(default_factory=Resilience)
 
     def __post_init__(self) -> None:
         given = self.service_config and self.service_config.load_balancing_config
@@ -60,23 +62,43 @@ class ChannelOptions:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointStatus:
-    """What a channel knows of one endpoint: its connection and the calls sent to it."""
+    """What a channel knows of one endpoint: its connection and the calls sent to it.
+
+    Attributes:
+        endpoint: as the registry describes it.
+        readiness: of the connection.
+        state: `ready`, or what keeps it from calls: the words of `Counts`.
+        pending: calls under way.
+        started: all calls so far, attempts counted one by one.
+        failed: those that failed by the endpoint's fault.
+        latency: seconds that a call takes, on the average of late; 0.0 before the first.
+        success_rate: share of the calls of late that ended well, from 0.0 to 1.0.
+        ejections: how often it was ejected.
+    """
 
     endpoint: Endpoint
     readiness: Readiness
+    state: str
     pending: int
     started: int
     failed: int
+    latency: float
+    success_rate: float
+    ejections: int
 
     @classmethod
-    def of(cls, node: Subchannel) -> EndpointStatus:
+    def of(cls, node: Subchannel, balancer: Balancer[Subchannel]) -> EndpointStatus:
         """As `node` is now."""
         return cls(
             endpoint=node.endpoint,
             readiness=node.readiness,
+            state=balancer.state_of(node),
             pending=node.pending,
             started=node.started,
             failed=node.failed,
+            latency=node.latency,
+            success_rate=node.success,
+            ejections=balancer.ejections(node),
         )
 
 

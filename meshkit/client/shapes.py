@@ -35,6 +35,9 @@ class _UnaryResponse(Call):
                     raise
             except asyncio.CancelledError as error:
                 yield from self.interrupted(error).__await__()
+            except Exception:
+                call.cancel()  # a request that cannot be serialized: grpc.aio would not end it
+                raise
 
 
 def _abandon(loop: asyncio.AbstractEventLoop, calls: Collection[Any]) -> None:

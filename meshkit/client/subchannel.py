@@ -10,7 +10,7 @@ import anyio
 import grpc
 import grpc.aio
 
-from meshkit.balancer import Load, Readiness
+from meshkit.balancer import InFlight, Load, Readiness
 from meshkit.client.connection import ConnectionOptions, fresh_number, untraced
 from meshkit.endpoint import Endpoint
 from meshkit.identity import stranger
@@ -71,6 +71,9 @@ class _Multicallables(dict[Method, Callable[..., Any]]):
 class Subchannel(Load):
     """One grpc.aio channel to one endpoint, and the calls that are on it.
 
+    Args:
+        in_flight: where the calls to the whole service are counted.
+
     Attributes:
         endpoint: whom it connects to; a newer description replaces it while id and address stay.
         readiness: what the connection and the endpoint's health service say, and whether it is
@@ -82,14 +85,18 @@ class Subchannel(Load):
         "_channel",
         "_connection",
         "_idle",
+        "_in_flight",
         "_number",
         "endpoint",
         "multicallables",
         "readiness",
     )
 
-    def __init__(self, endpoint: Endpoint, connection: ConnectionOptions) -> None:
+    def __init__(
+        self, endpoint: Endpoint, connection: ConnectionOptions, in_flight: InFlight
+    ) -> None:
         super().__init__()
+        self._in_flight = in_flight
         self.endpoint = endpoint
         self.readiness = Readiness.CONNECTING
         self._connection = connection
@@ -101,9 +108,15 @@ class Subchannel(Load):
     def __repr__(self) -> str:
         return f"<Subchannel {self.endpoint.address} {self.readiness}, {self.pending} pending>"
 
+    def start(self) -> None:
+        """Count a call that begins, here and for the service."""
+        super().start()
+        self._in_flight.pending += 1
+
     def finish(self, took: float | None, now: float) -> None:
         """Count the end of a call; whoever waits to close the connection may be waiting for it."""
         super().finish(took, now)
+        self._in_flight.end()
         if self.pending == 0 and self._idle is not None:
             self._idle.set()
 

@@ -7,8 +7,10 @@ Each event knows the name and the level that its log line has.
 from meshkit.events.client import (
     ChannelClosed,
     ChannelOpened,
+    EndpointEjected,
     EndpointFailing,
     EndpointForeign,
+    EndpointReadmitted,
     EndpointReady,
 )
 from meshkit.events.event import (
@@ -57,9 +59,11 @@ __all__ = [
     "ConfigResolved",
     "DeadlineMissing",
     "Emit",
+    "EndpointEjected",
     "EndpointFailing",
     "EndpointForeign",
     "EndpointKeyDeleted",
+    "EndpointReadmitted",
     "EndpointReady",
     "EndpointRegistered",
     "EndpointTakenOver",

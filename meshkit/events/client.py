@@ -12,8 +12,10 @@ from meshkit.events.event import Event, endpoint_details
 __all__ = [
     "ChannelClosed",
     "ChannelOpened",
+    "EndpointEjected",
     "EndpointFailing",
     "EndpointForeign",
+    "EndpointReadmitted",
     "EndpointReady",
 ]
 
@@ -59,6 +61,37 @@ class EndpointForeign(Event):
     def details(self) -> Mapping[str, Any]:
         """The fields for a log line."""
         return {**endpoint_details(self.endpoint), "stranger": self.stranger}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointEjected(Event):
+    """Calls to an endpoint failed: it gets none for `seconds`, and then one to see how it is."""
+
+    name: ClassVar[str] = "endpoint.ejected"
+    level: ClassVar[str] = "warning"
+    endpoint: Endpoint
+    seconds: float
+    reason: str
+
+    def details(self) -> Mapping[str, Any]:
+        """The fields for a log line."""
+        seconds = round(self.seconds, 1)
+        return {**endpoint_details(self.endpoint), "seconds": seconds, "reason": self.reason}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EndpointReadmitted(Event):
+    """An endpoint that was ejected answered again, after `seconds`, and takes part in the calls."""
+
+    name: ClassVar[str] = "endpoint.readmitted"
+    endpoint: Endpoint
+    seconds: float
+
+    def details(self) -> Mapping[str, Any]:
+        """The fields for a log line."""
+        return {**endpoint_details(self.endpoint), "seconds": round(self.seconds, 1)}
 
 
 @final

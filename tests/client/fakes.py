@@ -156,6 +156,7 @@ class EchoServer:
         self.health: Any = None  # a health servicer, if the server is to have one
         self.credentials: grpc.ServerCredentials | None = None
         self.port = port
+        self.sick: grpc.StatusCode | None = None  # what every call ends with, if any
         self.seen: list[bytes] = []
         self.active = 0
         self.cancelled = 0
@@ -200,6 +201,8 @@ class EchoServer:
         kind, *words = request.decode().split(":")
         self.active += 1
         try:
+            if self.sick is not None:
+                await context.abort(self.sick, "sick")
             if kind == "metadata":
                 await context.send_initial_metadata((("begin", "b"),))
                 context.set_trailing_metadata((("end", "e"),))

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from meshkit.balancer import Counts, Readiness
+from meshkit.balancer import Counts, InFlight, Readiness
 from meshkit.client import ConnectionOptions
 from meshkit.client.explain import explain, rpc_error
 from meshkit.client.replay import Replay
@@ -166,7 +166,7 @@ async def test_an_error_of_our_own_is_complete():
 
 async def test_the_watch_of_a_connection():
     async with serving("a") as (server,), anyio.create_task_group() as tasks:
-        node = Subchannel(server.endpoint, ConnectionOptions())
+        node = Subchannel(server.endpoint, ConnectionOptions(), InFlight())
         seen = []
 
         def changed(which: Subchannel, readiness: Readiness) -> None:
@@ -193,7 +193,7 @@ async def test_the_watch_of_a_connection():
 async def test_closing_waits_for_calls_as_long_as_told():
     async with serving("a") as (server,):
         for grace in (None, 0.05):
-            node = Subchannel(server.endpoint, ConnectionOptions())
+            node = Subchannel(server.endpoint, ConnectionOptions(), InFlight())
             node.start()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(node.close, grace)
