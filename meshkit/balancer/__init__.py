@@ -1,6 +1,6 @@
 """Who takes the next call: pure, no I/O, no clock, no dice of its own."""
 
-from meshkit.balancer.balancer import Balancer, Counts, Readiness
+from meshkit.balancer.balancer import Balancer
 from meshkit.balancer.circuit import CircuitBreaker, InFlight
 from meshkit.balancer.detection import (
     FAULTS,
@@ -34,6 +34,7 @@ from meshkit.balancer.policies import (
 )
 from meshkit.balancer.resilience import Resilience
 from meshkit.balancer.slow_start import SlowStart
+from meshkit.balancer.states import Counts, Readiness
 
 __all__ = [
     "DEFAULT_POLICY",

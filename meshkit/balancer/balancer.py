@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 import random
-from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
 from itertools import chain
 from operator import attrgetter
 from typing import Final, Generic, TypeVar, final
@@ -17,50 +14,16 @@ from meshkit.balancer.policies.policy import ByKey, Clock, Node, Picker, PickInf
 from meshkit.balancer.resilience import Resilience
 from meshkit.balancer.shown import Shown
 from meshkit.balancer.slow_start import Warming
+from meshkit.balancer.states import ByState, Counts, Readiness
 from meshkit.endpoint import Endpoint, EndpointSet, State
 
-__all__ = ["Balancer", "Counts", "Readiness"]
+__all__ = ["Balancer"]
 
 N = TypeVar("N", bound=Node)
 
 _DRAWS: Final = 3  # times that the policy is asked for another node, before anybody else will do
 _DEFAULT: Final = Resilience()
 _pending_of: Final = attrgetter("pending")
-
-
-class Readiness(enum.StrEnum):
-    """What a client knows of its connection to one endpoint."""
-
-    CONNECTING = "connecting"  # never tried, or the first try is under way
-    READY = "ready"
-    FAILING = "failing"  # the last try failed; another will follow
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How many nodes are in which state; each is counted once, by what keeps it from calls.
-
-    Attributes:
-        ready: connected, and taking calls.
-        connecting: not connected yet.
-        failing: cannot be connected at the moment.
-        draining: connected, but about to leave; takes calls only when no other can.
-        parked: connected, but of weight 0; takes none.
-        ejected: connected, but too many of its calls have failed; takes a single one now and then.
-    """
-
-    ready: int = 0
-    connecting: int = 0
-    failing: int = 0
-    draining: int = 0
-    parked: int = 0
-    ejected: int = 0
-
-    def __str__(self) -> str:
-        """`3 ready, 1 connecting`, as error texts and reprs have it."""
-        said = [f"{count} {word}" for word, count in asdict(self).items() if count]
-        return ", ".join(said) or "no endpoints"
 
 
 @final
@@ -102,17 +65,15 @@ class Balancer(Generic[N]):
         self._resilience = resilience
         self._nodes: dict[str, N] = {}
         self._readiness: dict[str, Readiness] = {}
-        self._state: dict[str, str] = {}
-        # In order of endpoint id, so that a node is found, put in and taken out in no time.
-        self._by_state: dict[str, list[N]] = {state: [] for state in Counts.__slots__}
+        self._states: ByState[N] = ByState()
         self._pickable: tuple[N, ...] = ()  # empty: none, or to be made anew
         self._is_careful = True  # the policy's choice is not all there is to a pick
         self._warming: Warming[N] = Warming(resilience.slow_start, rng)
         self._outliers: Outliers[N] = Outliers(
             resilience.outlier_detection,
             rng,
-            ready=self._by_state["ready"],
-            out=self._by_state["ejected"],
+            ready=self._states.nodes["ready"],
+            out=self._states.nodes["ejected"],
         )
 
     @property
@@ -179,7 +140,7 @@ class Balancer(Generic[N]):
     @property
     def next_try(self) -> float | None:
         """When an ejected node will be tried again, if that is all that calls can wait for."""
-        out = self._by_state["ejected"]
+        out = self._states.nodes["ejected"]
         if not out or self._pickable or self._choice():
             return None
         return min(self._outliers.ejected[node] for node in out)
@@ -267,7 +228,7 @@ class Balancer(Generic[N]):
 
     def state_of(self, node: N) -> str:
         """What keeps `node` from calls, or "ready": as `Counts` has it."""
-        return self._state[node.endpoint.id]
+        return self._states.of(node)
 
     def ejections(self, node: N) -> int:
         """How often `node` was ejected."""
@@ -275,16 +236,16 @@ class Balancer(Generic[N]):
 
     def counts(self) -> Counts:
         """How many nodes are in which state, now."""
-        return Counts(**{state: len(nodes) for state, nodes in self._by_state.items()})
+        return self._states.counts()
 
     def __repr__(self) -> str:
         return f"<Balancer {self._want.service!r} r{self._want.revision}: {self.counts()}>"
 
     def _choice(self) -> tuple[N, ...]:
         """Those to pick from, kept until another comes or goes; a draining one beats none."""
-        ready, ejected = self._by_state["ready"], self._by_state["ejected"]
+        ready, ejected = self._states.nodes["ready"], self._states.nodes["ejected"]
         states: tuple[str, ...] = ("ready" if ready else "draining",)
-        nodes = self._by_state[states[0]]
+        nodes = self._states.nodes[states[0]]
         if ejected and self._resilience.outlier_detection.is_panic(len(ready), len(ejected)):
             states = (*states, "ejected")
             nodes = sorted(chain(nodes, ejected), key=id_of)
@@ -295,21 +256,18 @@ class Balancer(Generic[N]):
         return self._pickable
 
     def _put_in(self, node: N) -> None:
-        state = self._state[node.endpoint.id] = self._state_of(node)
-        insort(self._by_state[state], node, key=id_of)
+        state = self._state_for(node)
+        self._states.put(node, state)
         self._shown.add(node, state)
         self._pickable = ()
         if state == "ejected":
             self._outliers.expect(node)
 
     def _take_out(self, node: N) -> None:
-        state = self._state.pop(node.endpoint.id)
-        nodes = self._by_state[state]
-        del nodes[bisect_left(nodes, node.endpoint.id, key=id_of)]
-        self._shown.remove(node, state)
+        self._shown.remove(node, self._states.take(node))
         self._pickable = ()
 
-    def _state_of(self, node: N) -> str:
+    def _state_for(self, node: N) -> str:
         readiness = self._readiness[node.endpoint.id]
         if readiness is not Readiness.READY:
             return readiness

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from meshkit.balancer.balancer import Balancer
+from meshkit.balancer import Balancer
 from meshkit.balancer.load import Load
 from meshkit.balancer.policies import Picker, Policy
 from meshkit.endpoint import Endpoint, EndpointSet

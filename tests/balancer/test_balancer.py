@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from meshkit.balancer.balancer import Balancer, Readiness
+from meshkit.balancer import Balancer, Readiness
 from meshkit.balancer.policies import PowerOfTwo, RoundRobin
 from meshkit.endpoint import State
 from tests.balancer.nodes import CALL, FakeNode, endpoint, endpoints, new_balancer, picker_of

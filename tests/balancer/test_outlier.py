@@ -444,7 +444,7 @@ class OutlierMachine(RuleBasedStateMachine):
             node = self.world.pick()
             if node is None:
                 return
-            assert node in self.world.balancer._by_state["ready"] or node in before
+            assert node in self.world.balancer._states.nodes["ready"] or node in before
             if node in before and not self.panics():
                 assert self.world.now >= before[node]  # not before its time
                 last = self.probes.get(node, -1e9)
@@ -474,10 +474,10 @@ class OutlierMachine(RuleBasedStateMachine):
                 self.world.balancer.set_readiness(node, readiness)
 
     def out(self):
-        return list(self.world.balancer._by_state["ejected"])
+        return list(self.world.balancer._states.nodes["ejected"])
 
     def ready(self):
-        return self.world.balancer._by_state["ready"]
+        return self.world.balancer._states.nodes["ready"]
 
     def panics(self) -> bool:
         return self.detection.is_panic(len(self.ready()), len(self.out()))

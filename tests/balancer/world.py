@@ -88,4 +88,4 @@ class World:
 
     @property
     def ejected(self) -> list[str]:
-        return [node.endpoint.id for node in self.balancer._by_state["ejected"]]
+        return [node.endpoint.id for node in self.balancer._states.nodes["ejected"]]
