@@ -2,10 +2,13 @@
 
 from meshkit.balancer import (
     Adaptive,
+    CircuitBreaker,
     Counts,
+    FailurePercentageEjection,
     LeastRequest,
     Maglev,
     Node,
+    OutlierDetection,
     PeakEwma,
     Picker,
     PickFirst,
@@ -14,9 +17,12 @@ from meshkit.balancer import (
     PowerOfTwo,
     Random,
     Readiness,
+    Resilience,
     RingHash,
     RoundRobin,
+    SlowStart,
     Sticky,
+    SuccessRateEjection,
     WeightedRoundRobin,
 )
 from meshkit.client import Channel, ChannelOptions, ChannelStatus, ConnectionOptions, EndpointStatus
@@ -119,6 +125,13 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "RoundRobin",
     "Sticky",
     "WeightedRoundRobin",
+    # around the policy
+    "CircuitBreaker",
+    "FailurePercentageEjection",
+    "OutlierDetection",
+    "Resilience",
+    "SlowStart",
+    "SuccessRateEjection",
     # the two ports
     "Registrar",
     "Registration",

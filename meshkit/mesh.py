@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack, final, overload
 
 import grpc
 
-from meshkit.balancer import Policy
+from meshkit.balancer import Policy, Resilience
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
 from meshkit.discovery import REGISTER_TIMEOUT, Registration
@@ -133,6 +133,7 @@ class Mesh:
         *,
         policy: str | Policy | None = None,
         service_config: ServiceConfigSource | None = None,
+        resilience: Resilience | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         compression: grpc.Compression | None = None,
@@ -155,6 +156,7 @@ class Mesh:
             service_config: how calls are made, in gRPC's words: a `ServiceConfig`, JSON as a dict
                 or a text, or the `Path` of a file of it. Stronger, field by field, than the one
                 that is published in the registry.
+            resilience: outlier detection, circuit breaking, slow start.
             credentials: for TLS to the servers; the certificate must name the service.
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.
@@ -174,6 +176,7 @@ class Mesh:
                 options=tuple(options),
             ),
             propagate_deadline=propagate_deadline,
+            resilience=resilience or Resilience(),
         )
         return self._lifetime.channel(service, wanted, warm_up)
 
