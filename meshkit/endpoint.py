@@ -120,6 +120,9 @@ class EndpointSet:
         after, before = self.by_id.differences(older.by_id if older is not None else SortedMap())
         return Delta(
             added=tuple(e for i, e in after.items() if i not in before),
-            changed=tuple(e for i, e in after.items() if i in before and before[i] != e),
+            # Most are the same object; comparing fields costs a hundred times as much.
+            changed=tuple(
+                e for i, e in after.items() if before.get(i, e) is not e and before[i] != e
+            ),
             removed=tuple(e for i, e in before.items() if i not in after),
         )
