@@ -7,14 +7,14 @@ Keys are `str`, values are `bytes`. One revision counts all writes of a store; t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, final
 
 from meshkit.errors import RegistryError
 
-__all__ = ["Batch", "Compacted", "Grant", "KeyValue", "LeaseGone", "Listing", "Store"]
+__all__ = ["Batch", "Compacted", "Grant", "KeyValue", "LeaseGone", "Listing", "Store", "keys_of"]
 
 
 class LeaseGone(RegistryError):  # noqa: N818 -- reads as the state it is
@@ -47,7 +47,7 @@ class KeyValue:
 @final
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All keys under a prefix at one revision."""
+    """All keys that were asked for, at one revision."""
 
     revision: int
     items: tuple[KeyValue, ...]
@@ -60,6 +60,11 @@ class Batch:
 
     revision: int
     changes: tuple[KeyValue, ...]
+
+
+def keys_of(prefix: str, also: str | None) -> Callable[[str], bool]:
+    """Whether a key starts with `prefix` or is `also`."""
+    return lambda key: key.startswith(prefix) or key == also
 
 
 class Store(Protocol):
@@ -111,15 +116,16 @@ class Store(Protocol):
         """Those of `keys` that are there, in one request; the answer may be a moment old."""
         ...
 
-    async def list(self, prefix: str) -> Listing:
-        """All keys that start with `prefix`, linearizable."""
+    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
+        """All keys that start with `prefix`, and the key `also`, as of one moment; linearizable."""
         ...
 
     def watch(
-        self, prefix: str, *, after: int
+        self, prefix: str, *, after: int, also: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
         """Changes under `prefix` of all revisions > `after`, in order, until the block ends.
 
+        Changes of the key `also` come among them, in order too, but maybe in batches of their own.
         The iterator never ends by itself: it raises `RegistryUnavailable` when the stream broke,
         was refused, or fell silent beyond proof of life; `Compacted` when `after` is history or the
         store went back to before it. Whoever reads lists again.

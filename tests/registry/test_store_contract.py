@@ -251,6 +251,31 @@ async def test_a_watch_brings_its_prefix_only(store: Store) -> None:
         assert await take(batches, 1) == [Batch(last, (KeyValue("a/b/c", b"x"),))]
 
 
+async def test_one_key_besides_is_listed_and_watched(store: Store) -> None:
+    await store.put({"a/b": b"1", "a/b/c": b"x", "a/b.c": b"x", "a/bc/d": b"x"}, lease=0)
+    listing = await store.list("a/b/", also="a/b")
+    assert {item.key for item in listing.items} == {"a/b", "a/b/c"}
+    assert {item.key for item in (await store.list("a/b/", also="a/x")).items} == {"a/b/c"}
+
+    async with store.watch("a/b/", after=listing.revision, also="a/b") as batches:
+        await store.put({"a/b.c": b"y", "a/bc/d": b"y", "a": b"y"}, lease=0)
+        revisions = [
+            await store.put({"a/b": b"2"}, lease=0),
+            await store.put({"a/b/c": b"y"}, lease=0),
+            await store.delete(["a/b"]),
+            await store.put({"a/b/c": b"z", "a/b": b"3"}, lease=0),
+        ]
+        seen: dict[str, list[tuple[int, bytes | None]]] = {}
+        while sum(map(len, seen.values())) < 5:
+            [batch] = await take(batches, 1)
+            for change in batch.changes:
+                seen.setdefault(change.key, []).append((batch.revision, change.value))
+    assert seen == {
+        "a/b": [(revisions[0], b"2"), (revisions[2], None), (revisions[3], b"3")],
+        "a/b/c": [(revisions[1], b"y"), (revisions[3], b"z")],
+    }
+
+
 async def test_a_watch_misses_nothing_while_others_write(store: Store, other: Store) -> None:
     after = (await store.list("")).revision
 

@@ -1,9 +1,9 @@
-"""One watch among the many of a stream: what etcd says of it, and what may be believed."""
+"""Single watches among the many of a stream: what etcd says of them, and what may be believed."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, final
@@ -14,10 +14,10 @@ from aetcd import rpc
 from meshkit.errors import RegistryError, RegistryUnavailable
 from meshkit.latest import Latest
 from meshkit.registry.etcd.errors import meaning
-from meshkit.registry.etcd.keys import decode, key_range
+from meshkit.registry.etcd.keys import decode
 from meshkit.registry.store import Batch, Compacted, KeyValue
 
-__all__ = ["Changes"]
+__all__ = ["Batches", "Changes"]
 
 _BACKLOG: Final = 10_000
 """Batches that may wait for a reader; to list again costs less than to read more of them."""
@@ -25,22 +25,30 @@ _BACKLOG: Final = 10_000
 
 @final
 class Changes:
-    """The batches of a watch, in order; when there will be no more, the reason is raised.
+    """What a watch is told, in order, and why it will be told no more.
 
     Args:
         watch_id: its number, unlike that of any other watch on the stream, and not 0: etcd before
             3.5.8 calls a refused watch 0, and then forgets the true one of that number.
         endpoint: whom we ask, for error texts.
-        prefix: what the keys start with.
+        keys: first and end of them, as etcd writes a range.
         after: the revision of the listing that the changes are to continue.
         cluster: the id of the cluster that gave it; None if there was no listing.
+        news: set whenever something is new.
     """
 
     def __init__(
-        self, watch_id: int, endpoint: str, prefix: str, *, after: int, cluster: int | None
+        self,
+        watch_id: int,
+        endpoint: str,
+        keys: tuple[bytes, bytes],
+        *,
+        after: int,
+        cluster: int | None,
+        news: Latest[None],
     ) -> None:
         self.id = watch_id
-        start, end = key_range(prefix)
+        start, end = keys
         self.request = rpc.WatchRequest(
             create_request=rpc.WatchCreateRequest(
                 watch_id=watch_id, key=start, range_end=end, start_revision=after + 1, fragment=True
@@ -54,7 +62,7 @@ class Changes:
         self._ready: deque[Batch] = deque()
         # Kind and text, not an error: one that was raised refers to frames that refer to us.
         self._end: tuple[type[RegistryError], str] | None = None
-        self._news: Latest[None] = Latest(None)
+        self._news = news
 
     async def created(self) -> None:
         """Return when etcd has created the watch.
@@ -65,21 +73,24 @@ class Changes:
             Compacted: the store is behind `after`, or another one.
         """
         while not self._created:
-            await self._changed()
+            self._check_end()
+            await self._news.changed()
 
-    def __aiter__(self) -> AsyncIterator[Batch]:
-        return self
+    def next_ready(self) -> Batch | None:
+        """The next batch, if it has come.
 
-    async def __anext__(self) -> Batch:
-        while not self._ready:
-            await self._changed()
-        return self._ready.popleft()
+        Raises:
+            RegistryError: there will be no more.
+        """
+        if self._ready:
+            return self._ready.popleft()
+        self._check_end()
+        return None
 
-    async def _changed(self) -> None:
+    def _check_end(self) -> None:
         if self._end is not None:
             kind, text = self._end
             raise kind(text)
-        await self._news.changed()
 
     def end(self, error: RegistryError) -> None:
         """Let the reader know, after what has come so far; the first reason stands."""
@@ -135,6 +146,28 @@ class Changes:
     @property
     def _where(self) -> str:
         return f"etcd at {self._endpoint}"
+
+
+@final
+class Batches:
+    """The batches of one or more watches, as they come; each watch's are in order.
+
+    When there will be no more of one of them, the reason is raised.
+    """
+
+    def __init__(self, watches: Sequence[Changes], news: Latest[None]) -> None:
+        self._watches = watches
+        self._news = news
+
+    def __aiter__(self) -> AsyncIterator[Batch]:
+        return self
+
+    async def __anext__(self) -> Batch:
+        while True:
+            for changes in self._watches:
+                if (batch := changes.next_ready()) is not None:
+                    return batch
+            await self._news.changed()
 
 
 def _batches(events: Iterable[Any]) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["decode", "encode", "key_range"]
+__all__ = ["decode", "encode", "key_range", "single"]
 
 
 def encode(key: str) -> bytes:
@@ -25,3 +25,8 @@ def key_range(prefix: str) -> tuple[bytes, bytes]:
     stem = start.rstrip(b"\xff")
     end = stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"
     return start or b"\0", end
+
+
+def single(key: str) -> tuple[bytes, bytes]:
+    """The range of one key alone, in etcd's own notation."""
+    return encode(key), b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from operator import attrgetter
 from typing import Any, Final, final
@@ -14,7 +14,7 @@ from aetcd import rpc
 from meshkit.errors import RegistryUnavailable
 from meshkit.events import Emit
 from meshkit.registry.etcd.keepalive import KeepAlive
-from meshkit.registry.etcd.keys import decode, encode, key_range
+from meshkit.registry.etcd.keys import decode, encode, key_range, single
 from meshkit.registry.etcd.member import Rpc
 from meshkit.registry.etcd.options import EtcdOptions, split_endpoint
 from meshkit.registry.etcd.session import Session
@@ -125,16 +125,17 @@ class EtcdStore:
             for kv in response.response_range.kvs
         )
 
-    async def list(self, prefix: str) -> Listing:
-        """All keys that start with `prefix`, linearizable; long listings come in pages.
+    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
+        """All keys that start with `prefix`, and `also`; long listings come in pages.
 
         Raises:
             RegistryUnavailable: also if history was compacted, or lost, between two pages.
         """
         start, end = key_range(prefix)
         request = rpc.RangeRequest(key=start, range_end=end, limit=self._options.page)
-        page = await self._session.call(_RANGE, request)
-        cluster, revision, found = page.header.cluster_id, page.header.revision, list(page.kvs)
+        answer, page, beside = await self._first_page(request, also)
+        cluster, revision = answer.header.cluster_id, answer.header.revision
+        found = [*beside, *page.kvs]
         while page.more:
             request.key, request.revision = page.kvs[-1].key + b"\0", revision
             try:
@@ -147,11 +148,23 @@ class EtcdStore:
             revision, tuple(KeyValue(decode(kv.key), kv.value, kv.lease) for kv in found)
         )
 
+    async def _first_page(self, request: Any, also: str | None) -> tuple[Any, Any, Sequence[Any]]:
+        """The answer to a request, the page in it, and `also` at the same revision."""
+        if also is None:
+            page = await self._session.call(_RANGE, request)
+            return page, page, ()
+        ranges = request, rpc.RangeRequest(key=encode(also))
+        both = rpc.TxnRequest(success=[rpc.RequestOp(request_range=one) for one in ranges])
+        answer = await self._session.call(_TXN, both)
+        page, beside = (response.response_range for response in answer.responses)
+        return answer, page, beside.kvs
+
     def watch(
-        self, prefix: str, *, after: int
+        self, prefix: str, *, after: int, also: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Changes under `prefix` of all revisions > `after`, as `Store.watch` promises."""
-        return self._watches.watching(prefix, after, self._cluster)
+        """Changes under `prefix`, and of `also`, as `Store.watch` promises."""
+        ranges = [key_range(prefix)] + ([] if also is None else [single(also)])
+        return self._watches.watching(ranges, after, self._cluster)
 
     async def aclose(self) -> None:
         """Close connections; leases are left to expire. Usable again afterwards."""

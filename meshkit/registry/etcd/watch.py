@@ -1,9 +1,9 @@
-"""Following the changes under prefixes: all watches of a store share one stream."""
+"""Following the changes of keys: all watches of a store share one stream."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
@@ -13,8 +13,8 @@ from typing import Final, final
 from aetcd import rpc
 
 from meshkit.errors import RegistryAuthError
-from meshkit.registry.etcd.changes import Changes
-from meshkit.registry.etcd.keys import key_range
+from meshkit.latest import Latest
+from meshkit.registry.etcd.changes import Batches, Changes
 from meshkit.registry.etcd.member import Member, Metadata, Rpc
 from meshkit.registry.etcd.session import Session
 from meshkit.registry.etcd.watch_stream import WatchStream
@@ -46,40 +46,46 @@ class Watches:
 
     @asynccontextmanager
     async def watching(
-        self, prefix: str, after: int, cluster: int | None
+        self, ranges: Sequence[tuple[bytes, bytes]], after: int, cluster: int | None
     ) -> AsyncGenerator[AsyncIterator[Batch]]:
-        """All changes under `prefix` after revision `after`, as `Store.watch` promises.
+        """All changes of keys in `ranges` after revision `after`, as `Store.watch` promises.
 
         Args:
-            prefix: what the keys start with.
+            ranges: of keys; each is a watch of its own to etcd.
             after: the revision of the listing that the changes are to continue.
             cluster: the id of the cluster that gave it; None if there was no listing.
         """
 
-        async def attempt(member: Member, _left: float) -> tuple[Changes, AsyncExitStack]:
+        async def attempt(member: Member, _left: float) -> tuple[Batches, AsyncExitStack]:
             return await self._session.authorized(member, partial(join, member))
 
-        async def join(member: Member, metadata: Metadata) -> tuple[Changes, AsyncExitStack]:
+        async def join(member: Member, metadata: Metadata) -> tuple[Batches, AsyncExitStack]:
             stream = self._stream(member, metadata)
-            changes = Changes(
-                next(self._ids), member.endpoint, prefix, after=after, cluster=cluster
-            )
+            news: Latest[None] = Latest(None)
+            where = member.endpoint
+            watches = [
+                Changes(next(self._ids), where, keys, after=after, cluster=cluster, news=news)
+                for keys in ranges
+            ]
             async with AsyncExitStack() as stack:
-                stack.push_async_callback(self._leave, stream, changes)
-                stream.add(changes)
-                await changes.created()
-                return changes, stack.pop_all()
+                stack.push_async_callback(self._leave, stream, watches)
+                for changes in watches:
+                    stream.add(changes)
+                for changes in watches:
+                    await changes.created()
+                return Batches(watches, news), stack.pop_all()
 
         try:
-            changes, joined = await self._session.persist(attempt)
+            batches, joined = await self._session.persist(attempt)
         except RegistryAuthError:
             # A stale token is "permission denied", too, to etcd before 3.5.8. A read is refused for
             # what it is, gets a new token, and raises if we really may not.
-            start, end = key_range(prefix)
-            await self._session.call(_RANGE, rpc.RangeRequest(key=start, range_end=end, limit=1))
-            changes, joined = await self._session.persist(attempt)
+            for start, end in ranges:
+                read = rpc.RangeRequest(key=start, range_end=end, limit=1)
+                await self._session.call(_RANGE, read)
+            batches, joined = await self._session.persist(attempt)
         async with joined:
-            yield changes
+            yield batches
 
     def _stream(self, member: Member, metadata: Metadata) -> WatchStream:
         for stream in self._streams:
@@ -89,8 +95,9 @@ class Watches:
         self._streams.add(opened)
         return opened
 
-    async def _leave(self, stream: WatchStream, changes: Changes) -> None:
-        stream.remove(changes)
+    async def _leave(self, stream: WatchStream, watches: Sequence[Changes]) -> None:
+        for changes in watches:
+            stream.remove(changes)
         if stream.idle:
             self._streams.discard(stream)
             await stream.aclose()

@@ -12,10 +12,10 @@ import math
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 from meshkit.errors import RegistryError
 from meshkit.registry.local.locks import LeaseLocks
@@ -172,16 +172,10 @@ class Database:
     def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
         """Those of `keys` that are there, at one revision."""
         with self._reading():
-            rows = (
-                self._connection.execute(
-                    "SELECT key, value, lease FROM entries WHERE key = ?", (key,)
-                ).fetchone()
-                for key in keys
-            )
-            return tuple(KeyValue(*row) for row in rows if row is not None)
+            return tuple(KeyValue(*row) for row in self._rows(keys))
 
-    def list(self, prefix: str) -> Listing:
-        """All keys under `prefix` at one revision."""
+    def list(self, prefix: str, also: str | None = None) -> Listing:
+        """All keys under `prefix`, and `also`, at one revision."""
         with self._reading():
             revision, _ = self._counters()
             rows = self._connection.execute(
@@ -189,10 +183,11 @@ class Database:
             )
             # SQLite orders text as Python does, so the keys of a prefix stand together.
             under = itertools.takewhile(lambda row: row[0].startswith(prefix), rows)
-            return Listing(revision, tuple(KeyValue(*row) for row in under))
+            beside = () if also is None else self._rows([also])
+            return Listing(revision, tuple(KeyValue(*row) for row in (*beside, *under)))
 
-    def since(self, prefix: str, after: int) -> tuple[int, tuple[Batch, ...]]:
-        """The revision now, and the changes under `prefix` since `after`. Raises `Compacted`."""
+    def since(self, keys: Callable[[str], bool], after: int) -> tuple[int, tuple[Batch, ...]]:
+        """The revision now, and the changes of these keys since `after`. Raises `Compacted`."""
         with self._reading():
             revision, compacted = self._counters()
             if not compacted <= after <= revision:
@@ -202,8 +197,8 @@ class Database:
                 " ORDER BY revision, rowid",
                 (after,),
             )
-            under = [row for row in rows if row[1].startswith(prefix)]
-        batches = itertools.groupby(under, key=lambda row: int(row[0]))
+            found = [row for row in rows if keys(row[1])]
+        batches = itertools.groupby(found, key=lambda row: int(row[0]))
         return revision, tuple(
             Batch(made, tuple(KeyValue(*row[1:]) for row in group)) for made, group in batches
         )
@@ -212,6 +207,12 @@ class Database:
         """Forget the history up to and including `revision`."""
         with self._writing():
             self._compact(revision)
+
+    def _rows(self, keys: Iterable[str]) -> Iterator[Sequence[Any]]:
+        for key in keys:
+            yield from self._connection.execute(
+                "SELECT key, value, lease FROM entries WHERE key = ?", (key,)
+            )
 
     def _lease_of(self, key: str) -> int | None:
         """The lease of a key, 0 without one; None if it is not there."""

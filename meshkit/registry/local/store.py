@@ -25,7 +25,7 @@ from meshkit.errors import (
 )
 from meshkit.registry.local.database import Database
 from meshkit.registry.local.place import default_path
-from meshkit.registry.store import Batch, Grant, KeyValue, Listing
+from meshkit.registry.store import Batch, Grant, KeyValue, Listing, keys_of
 
 __all__ = ["LocalStore"]
 
@@ -103,15 +103,15 @@ class LocalStore:
         """Those of `keys` that are there; none of an owner that is dead."""
         return await self._run(lambda database: database.read(keys))
 
-    async def list(self, prefix: str) -> Listing:
-        """All keys that start with `prefix`, in order; none of an owner that is dead."""
-        return await self._run(lambda database: database.list(prefix))
+    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
+        """All keys that start with `prefix`, and `also`; none of an owner that is dead."""
+        return await self._run(lambda database: database.list(prefix, also))
 
     def watch(
-        self, prefix: str, *, after: int
+        self, prefix: str, *, after: int, also: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Changes under `prefix` of all revisions > `after`, until the block ends."""
-        return contextlib.aclosing(self._follow(prefix, after))
+        """Changes under `prefix`, and of `also`, of all revisions > `after`."""
+        return contextlib.aclosing(self._follow(keys_of(prefix, also), after))
 
     async def aclose(self) -> None:
         """Close the files, which ends the leases that were granted here."""
@@ -119,10 +119,10 @@ class LocalStore:
         if database is not None:
             database.close()
 
-    async def _follow(self, prefix: str, after: int) -> AsyncGenerator[Batch, None]:
+    async def _follow(self, keys: Callable[[str], bool], after: int) -> AsyncGenerator[Batch, None]:
         database = await self._run(lambda database: database)
         while True:
-            changes = functools.partial(Database.since, prefix=prefix, after=after)
+            changes = functools.partial(Database.since, keys=keys, after=after)
             after, batches = await self._run(changes, database)
             for batch in batches:
                 yield batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -80,14 +80,13 @@ class Contents:
         for lease in [i for i, lease in self.leases.items() if lease.expires_at <= now]:
             self.end(lease)
 
-    def since(self, prefix: str, after: int) -> tuple[Batch, ...]:
-        """The changes under `prefix` of the revisions that follow `after`."""
+    def since(self, keys: Callable[[str], bool], after: int) -> tuple[Batch, ...]:
+        """The changes of these keys that the revisions after `after` made."""
         if not self.compacted <= after <= self.revision:
             raise Compacted(f"revision {after} is not in {self.compacted}..{self.revision}")
         later = itertools.takewhile(lambda batch: batch.revision > after, reversed(self.history))
         batches = [
-            Batch(batch.revision, tuple(c for c in batch.changes if c.key.startswith(prefix)))
-            for batch in later
+            Batch(batch.revision, tuple(c for c in batch.changes if keys(c.key))) for batch in later
         ]
         return tuple(batch for batch in reversed(batches) if batch.changes)
 

@@ -22,7 +22,7 @@ import anyio.lowlevel
 from meshkit.errors import RegistryAuthError, RegistryError, RegistryUnavailable
 from meshkit.registry.memory.contents import Contents, Lease
 from meshkit.registry.memory.faults import Bell, Fault
-from meshkit.registry.store import Batch, Grant, KeyValue, LeaseGone, Listing
+from meshkit.registry.store import Batch, Grant, KeyValue, LeaseGone, Listing, keys_of
 
 __all__ = ["MemoryStore"]
 
@@ -123,17 +123,17 @@ class MemoryStore:
         async with self._turn() as contents:
             return tuple(contents.entries[key] for key in keys if key in contents.entries)
 
-    async def list(self, prefix: str) -> Listing:
-        """All keys that start with `prefix`, in order."""
+    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
+        """All keys that start with `prefix`, and the key `also`, in order."""
         async with self._turn() as contents:
-            found = sorted(key for key in contents.entries if key.startswith(prefix))
+            found = sorted(filter(keys_of(prefix, also), contents.entries))
             return Listing(contents.revision, tuple(contents.entries[key] for key in found))
 
     def watch(
-        self, prefix: str, *, after: int
+        self, prefix: str, *, after: int, also: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Changes under `prefix` of all revisions > `after`, until the block ends."""
-        return contextlib.aclosing(self._follow(prefix, after, self._breaks))
+        """Changes under `prefix`, and of `also`, of all revisions > `after`."""
+        return contextlib.aclosing(self._follow(keys_of(prefix, also), after, self._breaks))
 
     async def aclose(self) -> None:
         """Nothing to close; the contents stay, as a server's would."""
@@ -249,13 +249,15 @@ class MemoryStore:
                 if contents.revision != before:
                     self._ring()
 
-    async def _follow(self, prefix: str, after: int, breaks: int) -> AsyncGenerator[Batch, None]:
+    async def _follow(
+        self, keys: Callable[[str], bool], after: int, breaks: int
+    ) -> AsyncGenerator[Batch, None]:
         bell = self._hang_bell()
         while True:
             async with self._turn() as contents:
                 if self._breaks != breaks:
                     raise RegistryUnavailable(f"{self._name}: the watch broke")
-                batches = contents.since(prefix, after)
+                batches = contents.since(keys, after)
                 after = contents.revision
                 expiry = min((e.expires_at for e in contents.leases.values()), default=None)
             for batch in batches:

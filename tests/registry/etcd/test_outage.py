@@ -161,7 +161,8 @@ async def test_wiped_store_ends_watches_and_refuses_to_resume_them(
 async def test_watch_that_goes_back_in_revision_raises(store: EtcdStore, prefix: str) -> None:
     """A restored snapshot under a living connection; etcd itself would have to lie for that."""
     start = (await store.list(prefix)).revision
-    async with store.watch(prefix, after=start) as changes:
+    async with store.watch(prefix, after=start) as batches:
+        [changes] = batches._watches
         with pytest.raises(Compacted, match="went back"):
             changes.take(rpc.WatchResponse(header=rpc.ResponseHeader(revision=start - 1)))
 

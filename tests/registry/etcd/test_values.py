@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshkit.errors import ConfigError, RegistryAuthError, RegistryError, RegistryUnavailable
+from meshkit.latest import Latest
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.registry.etcd.changes import Changes
 from meshkit.registry.etcd.errors import AuthDisabled, TokenRefused, mapped, meaning
-from meshkit.registry.etcd.keys import decode, encode, key_range
+from meshkit.registry.etcd.keys import decode, encode, key_range, single
 from meshkit.registry.store import Compacted, LeaseGone
 
 C = grpc.StatusCode
@@ -79,7 +80,7 @@ def test_meaning_of_a_status(code: C, details: str, expected: type[RegistryError
     ],
 )
 def test_refused_watch_says_why(reason: str, expected: type[RegistryError]) -> None:
-    changes = Changes(1, "h:1", "a", after=0, cluster=None)
+    changes = Changes(1, "h:1", single("a"), after=0, cluster=None, news=Latest(None))
     with pytest.raises(RegistryError, match="watch refused") as caught:
         changes.take(rpc.WatchResponse(created=True, canceled=True, cancel_reason=reason))
     assert type(caught.value) is expected

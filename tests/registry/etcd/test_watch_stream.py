@@ -219,7 +219,7 @@ async def test_watch_that_nobody_reads_is_ended(
             await store.put({prefix: b""}, lease=0)
             await take(read)
         with anyio.fail_after(2):
-            while unread._end is None:
+            while unread._watches[0]._end is None:
                 await anyio.sleep(0.01)
         assert len(await take(unread, 3)) == 3
         with pytest.raises(RegistryUnavailable, match="nobody reads"):

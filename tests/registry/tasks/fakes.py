@@ -77,11 +77,13 @@ class FaultyStore:
     async def read(self, keys) -> tuple[KeyValue, ...]:
         return await self._do("read", keys)
 
-    async def list(self, prefix: str) -> Listing:
-        return await self._do("list", prefix)
+    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
+        return await self._do("list", prefix, also=also)
 
     @contextlib.asynccontextmanager
-    async def watch(self, prefix: str, *, after: int) -> AsyncIterator[AsyncIterator[Batch]]:
+    async def watch(
+        self, prefix: str, *, after: int, also: str | None = None
+    ) -> AsyncIterator[AsyncIterator[Batch]]:
         await self._meet("watch")
         if self.faults.get("stream") == "silent":
             yield silence()
@@ -89,7 +91,7 @@ class FaultyStore:
         if self.faults.get("stream") == "ends":
             yield nothing()
             return
-        async with self.inner.watch(prefix, after=after) as batches:
+        async with self.inner.watch(prefix, after=after, also=also) as batches:
             yield batches
 
     async def aclose(self) -> None:
