@@ -5,24 +5,24 @@ The only room that knows all of them; clients, servers and registries meet here.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, Unpack, final, overload
+from typing import Any, Unpack, final, overload
 
 import grpc
 
 from meshkit.balancer import Policy, Resilience
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
+from meshkit.configs import PublishedConfigs
 from meshkit.discovery import REGISTER_TIMEOUT, Registration
 from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, EndpointSet, fresh_id
 from meshkit.events import Hook, emit_to
 from meshkit.lifetime import Lifetime
 from meshkit.observability.logs import log_event
+from meshkit.openable import Openable
 from meshkit.opening import Opening
 from meshkit.running import MeshStatus
 from meshkit.server import Server, ServerKeywords, ServerOptions
@@ -32,11 +32,14 @@ __all__ = ["Mesh"]
 
 
 @final
-class Mesh:
+class Mesh(Openable):
     """Servers and channels over one registry.
 
     Does no I/O until it is used, belongs to the loop it is first used on, and may be used again
     after it was closed. `async with Mesh() as mesh` closes it; `aclose` does from anywhere.
+
+    Attributes:
+        configs: the service configs in the registry, to publish and to read.
     """
 
     def __init__(
@@ -81,48 +84,12 @@ class Mesh:
             environ=environ,
         )
         self._default_service_config = _parsed(default_service_config)
-        self._lifetime = Lifetime(self._settings, emit_to((log_event, *hooks)))
+        super().__init__(Lifetime(self._settings, emit_to((log_event, *hooks))))
+        self.configs = PublishedConfigs(self._lifetime)
 
     def __repr__(self) -> str:
         state = "closed" if self._lifetime.running is None else "open"
         return f"<Mesh {self._settings.registry} {self._settings.namespace!r} {state}>"
-
-    # ---- open and close
-
-    async def aclose(self) -> None:
-        """Drain the servers, close the channels, leave the registry; twice is fine.
-
-        Raises:
-            MeshClosedError: it is open on another event loop.
-        """
-        await self._lifetime.aclose()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._lifetime.open()
-        except asyncio.CancelledError:  # nobody leaves what was not entered
-            await self.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    @asynccontextmanager
-    async def lifespan(self, _app: object, /) -> AsyncIterator[dict[str, Mesh]]:
-        """For FastAPI and Starlette: `lifespan=mesh.lifespan`; also gives `request.state.mesh`."""
-        async with self:
-            yield {"mesh": self}
-
-    async def cleanup_ctx(self, _app: object, /) -> AsyncIterator[None]:
-        """For aiohttp: `app.cleanup_ctx.append(mesh.cleanup_ctx)`."""
-        async with self:
-            yield
 
     # ---- clients
 

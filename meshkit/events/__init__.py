@@ -50,6 +50,12 @@ from meshkit.events.server import (
     ServerStarted,
     StreamsCut,
 )
+from meshkit.events.service_config import (
+    ServiceConfigChanged,
+    ServiceConfigRefused,
+    ServiceConfigUnreadable,
+    ServiceConfigWithdrawn,
+)
 
 __all__ = [
     "CacheUnusable",
@@ -83,6 +89,10 @@ __all__ = [
     "ServerDrained",
     "ServerDraining",
     "ServerStarted",
+    "ServiceConfigChanged",
+    "ServiceConfigRefused",
+    "ServiceConfigUnreadable",
+    "ServiceConfigWithdrawn",
     "StreamsCut",
     "TaskCrashed",
     "TlsReloadFailed",

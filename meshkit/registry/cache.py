@@ -1,8 +1,9 @@
 """The last known endpoints of each service on disk, for a client that starts without the registry.
 
-One file for each service: a line of JSON that says what it is, and a line `<key> <value>` for each
-endpoint, as they are written in the registry. Its time of modification is when the registry last
-confirmed them. It is written aside and moved into place, so nobody ever reads half of one.
+One file for each service, and one for its config: a line of JSON that says what it is, and a line
+`<key> <value>` for each entry, as they are written in the registry. Its time of modification is
+when the registry last confirmed them. It is written aside and moved into place, so nobody ever
+reads half of one.
 """
 
 from __future__ import annotations
@@ -98,6 +99,21 @@ class Cache:
             os.utime(self.path(prefix), (now, now))
         except OSError:
             return False
+        return True
+
+    def forget(self, prefix: str) -> bool:
+        """Let go of what is kept for `prefix`, if anything is; True.
+
+        Raises:
+            CacheError: it cannot be deleted.
+        """
+        path = self.path(prefix)
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise CacheError(f"{path}: {error.strerror}") from error
         return True
 
     def load(self, prefix: str) -> Recalled | None:

@@ -1,18 +1,17 @@
 """Keeps the cache on disk as new as what watchers know, a moment later and in a thread.
 
-Nothing is ever kept over something: a registry that was wiped must not empty the cache, too.
+Nothing is ever kept over something: a registry that was wiped must not empty the cache, too. Only
+what is known to be gone is forgotten.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import NoReturn, Protocol, TypeVar, TypeVarTuple, final
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, final
 
 import anyio
 import anyio.to_thread
 
-from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError
 from meshkit.events import CacheUnusable, Emit
 from meshkit.latest import Latest
@@ -25,15 +24,19 @@ Ts = TypeVarTuple("Ts")
 
 
 class Known(Protocol):
-    """A service's endpoints, as far as they are confirmed."""
+    """What is known of a service, as far as it is confirmed."""
 
     @property
     def prefix(self) -> str:
-        """What their keys start with."""
+        """What its keys start with."""
         ...
 
-    def confirmed(self) -> Mapping[str, Endpoint]:
-        """The endpoints that the registry confirms, by key."""
+    def confirmed(self) -> Mapping[str, Any] | None:
+        """What the registry confirms, by key; None: it confirms that there is nothing."""
+        ...
+
+    def encode(self, thing: Any, /) -> tuple[str, bytes]:
+        """Key and value of one of those, each in a line."""
         ...
 
 
@@ -43,7 +46,6 @@ class Keeper:
 
     Args:
         cache: where it is kept.
-        encode: how an endpoint is written.
         emit: told what cannot be used, once for each text.
         delay: seconds for which changes are collected.
     """
@@ -51,17 +53,15 @@ class Keeper:
     def __init__(
         self,
         cache: Cache,
-        encode: Callable[[Endpoint], tuple[str, bytes]],
         emit: Emit,
         *,
         delay: float = 5.0,
     ) -> None:
         self._cache = cache
-        self._encode = encode
         self._emit = emit
         self._delay = delay
         self._due: Latest[dict[str, Known]] = Latest({})
-        self._kept: dict[str, Mapping[str, Endpoint]] = {}
+        self._kept: dict[str, Mapping[str, Any] | None] = {}
         self._told: set[str] = set()
 
     def note(self, known: Known) -> None:
@@ -81,22 +81,30 @@ class Keeper:
         """Write what changed until now."""
         while self._due.value:
             prefix, known = self._due.value.popitem()
-            if endpoints := known.confirmed():
-                await self._keep(prefix, endpoints)
+            things = known.confirmed()
+            if things is None:
+                await self._forget(prefix)
+            elif things:
+                await self._keep(known, things)
 
     async def recall(self, prefix: str) -> Recalled | None:
         """What is kept for `prefix`; None if there is nothing that can be used."""
         return await self._try(self._cache.load, prefix)
 
-    async def _keep(self, prefix: str, endpoints: Mapping[str, Endpoint]) -> None:
-        if self._kept.pop(prefix, None) == endpoints and await self._try(self._cache.touch, prefix):
-            self._kept[prefix] = endpoints
-            return
-        if await self._try(partial(self._save, prefix), endpoints):
-            self._kept[prefix] = endpoints
+    async def _keep(self, known: Known, things: Mapping[str, Any]) -> None:
+        prefix = known.prefix
+        is_kept = self._kept.pop(prefix, None) == things
+        if is_kept:
+            is_kept = bool(await self._try(self._cache.touch, prefix))
+        if is_kept or await self._try(self._save, known, things):
+            self._kept[prefix] = things
 
-    def _save(self, prefix: str, endpoints: Mapping[str, Endpoint]) -> bool:
-        self._cache.save(prefix, dict(map(self._encode, endpoints.values())))
+    async def _forget(self, prefix: str) -> None:
+        if self._kept.get(prefix, {}) is not None and await self._try(self._cache.forget, prefix):
+            self._kept[prefix] = None
+
+    def _save(self, known: Known, things: Mapping[str, Any]) -> bool:
+        self._cache.save(known.prefix, dict(map(known.encode, things.values())))
         return True
 
     async def _try(self, function: Callable[[*Ts], T], *args: *Ts) -> T | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from types import MappingProxyType
 from typing import Final, NoReturn, final
 
@@ -16,6 +15,7 @@ from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit
 from meshkit.registry.cache import Cache
+from meshkit.registry.configs import Configs
 from meshkit.registry.keeper import Keeper
 from meshkit.registry.layouts import DEFAULT_NAMESPACE, Layout
 from meshkit.registry.outage import Outage, loop_time
@@ -37,6 +37,9 @@ _END_TIMEOUT: Final = 2.0
 @final
 class Registry:
     """Announces and watches endpoints in a store; implements `Resolver` and `Registrar`.
+
+    Attributes:
+        configs: the service configs beside them.
 
     No I/O here: the supervisor starts one task per watched service with its first holder, and one
     for all registrations with the first of them.
@@ -73,6 +76,7 @@ class Registry:
     ) -> None:
         if not ttl > 0:
             raise ConfigError(f"ttl is seconds, a number above 0, got {ttl}")
+        self.configs: Final = Configs(store, layout, namespace)
         self._root, *_ = [each.root(namespace) for each in (layout, *also)]
         self._store = store
         self._layout = layout
@@ -86,7 +90,7 @@ class Registry:
         self._outage = Outage(store.name, emit, clock)
         self._watches: dict[str, _Shared] = {}
         self._jobs: dict[str, Job] = {}
-        self._keeper = cache and Keeper(cache, partial(layout.encode, namespace), emit)
+        self._keeper = cache and Keeper(cache, emit)
         self._closed = False
         self._registrar = Registrar(
             store,
@@ -173,8 +177,8 @@ class Registry:
     async def services(self) -> tuple[str, ...]:
         """The names of all services of the namespace, sorted; raises like `endpoints`."""
         listing = await self._store.list(self._root)
-        names = {item.key.removeprefix(self._root).partition("/")[0] for item in listing.items}
-        return tuple(sorted(names))
+        below = (item.key.removeprefix(self._root).partition("/") for item in listing.items)
+        return tuple(sorted({name for name, slash, _ in below if slash}))
 
     def status(self) -> RegistryStatus:
         """How the registry, our watches and our registrations stand now."""

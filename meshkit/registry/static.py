@@ -11,6 +11,7 @@ from meshkit.discovery import REGISTER_TIMEOUT, RegistrationState, Resolution, W
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError
 from meshkit.latest import Latest
+from meshkit.registry.configs import Configs
 from meshkit.registry.layouts import DEFAULT_NAMESPACE
 from meshkit.registry.status import RegistryStatus, WatchStatus
 
@@ -71,6 +72,14 @@ class StaticRegistry:
             )
             for service, addresses in services.items()
         }
+
+    @property
+    def configs(self) -> Configs:
+        """Nothing: raises `ConfigError`."""
+        raise ConfigError(
+            f"{self.name} has no place for service configs; "
+            "give them in code: mesh.channel(service_config=...)"
+        )
 
     @contextmanager
     def watch(self, service: str) -> Iterator[Watch]:

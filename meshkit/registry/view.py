@@ -63,6 +63,11 @@ class View:
         return len(self._entries.held)
 
     @property
+    def any_confirmed(self) -> bool:
+        """Whether the registry confirms any endpoint."""
+        return self._entries.any_confirmed
+
+    @property
     def next_expiry(self) -> float | None:
         """When the next held entry may go, on the clock of `now`; None if time alone ends none."""
         return self._entries.next_expiry

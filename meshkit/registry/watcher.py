@@ -19,12 +19,19 @@ from meshkit.backoff import Backoff
 from meshkit.discovery import Resolution
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError, RegistryAuthError, RegistryError, RegistryUnavailable
-from meshkit.events import Emit, EndpointsChanged, EndpointsFromCache, EntrySkipped
+from meshkit.events import (
+    Emit,
+    EndpointsChanged,
+    EndpointsFromCache,
+    EntrySkipped,
+    ServiceConfigUnreadable,
+)
 from meshkit.latest import Latest
 from meshkit.registry.keeper import Keeper
 from meshkit.registry.layouts import Layout
 from meshkit.registry.outage import Outage, bounded, loop_time
-from meshkit.registry.store import Compacted, Store
+from meshkit.registry.published import Published
+from meshkit.registry.store import Compacted, KeyValue, Listing, Store
 from meshkit.registry.view import View
 
 __all__ = ["Watcher"]
@@ -81,12 +88,16 @@ class Watcher:
         self._unasked = keeper  # until the registry answered, or the keeper has been asked
         self._confirmed_at: float | None = None
         self._unheard_since: float | None = None
+        self.encode = partial(layout.encode, namespace)
         self._view = View(
             service,
             partial(layout.decode, service),
             hold=hold,
             skip=lambda key, reason: emit(EntrySkipped(service, key, reason)),
         )
+        self._config_key = layout.config_key(namespace, service)
+        self._published = Published(service, self._config_key or "", hold=hold, emit=emit)
+        self._has_complained = False  # of a config that it may not read
 
     @property
     def registry(self) -> str:
@@ -131,28 +142,61 @@ class Watcher:
         """List and watch until it is time to list again."""
         asked_at = self._clock()
         with bounded(_PATIENCE):
-            listing = await self._store.list(self.prefix)
+            listing, also = await self._list()
         now = self._clock()
         unheard = 0.0 if self._unheard_since is None else now - self._unheard_since
-        self._adopt(self._view.relist(listing, now, unheard=unheard), asked_at)
+        own, others = self._divided(listing.items)
+        listing = replace(listing, items=others)
+        endpoints = self._view.relist(listing, now, unheard=unheard)
+        if also is not None:
+            alone = not self._view.any_confirmed
+            self._published.relist(own, now, alone=alone, unheard=unheard)
+        self._adopt(endpoints, asked_at)
         self._unheard_since = None
         period = self._relist * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         until = self._clock() + period
         with anyio.move_on_after(self._time_left(until)) as stream:
-            async with self._store.watch(self.prefix, after=listing.revision) as batches:
+            watch = self._store.watch(self.prefix, after=listing.revision, also=also)
+            async with watch as batches:
                 self._recover()
                 async for batch in batches:
                     now = self._clock()
-                    self._adopt(self._view.apply(batch, now), now)
+                    own, others = self._divided(batch.changes)
+                    if own is not None:
+                        self._published.apply(own)
+                    self._adopt(self._view.apply(replace(batch, changes=others), now), now)
                     stream.deadline = anyio.current_time() + self._time_left(until)
         if not stream.cancelled_caught:
             raise RegistryUnavailable("the watch ended by itself")
 
+    async def _list(self) -> tuple[Listing, str | None]:
+        """What stands in the registry, and the key of the config, if we may read that.
+
+        Rights to the endpoints alone are enough to follow them.
+        """
+        key = self._config_key
+        if key is not None:
+            try:
+                return await self._store.list(self.prefix, also=key), key
+            except RegistryAuthError as error:
+                listing = await self._store.list(self.prefix)
+                if not self._has_complained:
+                    self._has_complained = True
+                    self._emit(ServiceConfigUnreadable(self.service, key, str(error)))
+                return listing, None
+        return await self._store.list(self.prefix), None
+
+    def _divided(self, items: tuple[KeyValue, ...]) -> tuple[KeyValue | None, tuple[KeyValue, ...]]:
+        """The entry of the service config, and the others."""
+        own = next((item for item in items if item.key == self._config_key), None)
+        return own, items if own is None else tuple(item for item in items if item is not own)
+
     def _time_left(self, until: float) -> float:
         """Seconds until the next list: at its regular time, or when a held endpoint may go."""
-        expiry = self._view.next_expiry
-        due = until if expiry is None else min(until, expiry + _SLACK)
-        return due - self._clock()
+        alone = not self._view.any_confirmed
+        expiries = self._view.next_expiry, self._published.next_expiry(alone=alone)
+        dues = [expiry + _SLACK for expiry in expiries if expiry is not None]
+        return min([until, *dues]) - self._clock()
 
     def _recover(self) -> None:
         self._outage.end(self)
@@ -161,12 +205,17 @@ class Watcher:
     async def _recall(self) -> None:
         """The registry has not answered: take what an earlier process knew, until it does."""
         keeper, self._unasked = self._unasked, None
-        if keeper is None or (recalled := await keeper.recall(self.prefix)) is None:
+        if keeper is None:
+            return
+        if self._config_key is not None and (known := await keeper.recall(self._config_key)):
+            self._published.recall(known.items, self._clock())
+            self._publish(replace(self.latest.value, config=self._published.config))
+        if (recalled := await keeper.recall(self.prefix)) is None:
             return
         now = self._clock()
         if endpoints := self._view.recall(recalled.items, now):
             self._confirmed_at = now - recalled.age
-            self._publish(Resolution(endpoints, from_cache=True))
+            self._publish(replace(self.latest.value, endpoints=endpoints, from_cache=True))
             self._emit(EndpointsFromCache(self.service, len(endpoints), round(recalled.age, 1)))
 
     def _adopt(self, endpoints: EndpointSet, confirmed_at: float) -> None:
@@ -174,10 +223,14 @@ class Watcher:
         self._unasked = None
         if self._keeper is not None:
             self._keeper.note(self)
+            if self._config_key is not None:
+                self._keeper.note(self._published)
         known = self.latest.value.endpoints
         # Trouble ends with a stream, not with a list: a registry that refuses every watch is not
         # followed, however often it can be listed.
-        self._publish(replace(self.latest.value, endpoints=endpoints, from_cache=False))
+        config = self._published.config
+        known_now = replace(self.latest.value, endpoints=endpoints, from_cache=False, config=config)
+        self._publish(known_now)
         if endpoints is not known and (known is not None or len(endpoints)):
             self._emit(
                 EndpointsChanged(

@@ -6,6 +6,7 @@ from meshkit.service_config.config import (
     RetryThrottling,
     ServiceConfig,
     ServiceConfigSource,
+    document,
 )
 from meshkit.service_config.merge import Merged, merge
 from meshkit.service_config.methods import HedgingPolicy, MethodConfig, MethodName, RetryPolicy
@@ -21,5 +22,6 @@ __all__ = [
     "RetryThrottling",
     "ServiceConfig",
     "ServiceConfigSource",
+    "document",
     "merge",
 ]

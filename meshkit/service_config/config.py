@@ -23,6 +23,7 @@ __all__ = [
     "RetryThrottling",
     "ServiceConfig",
     "ServiceConfigSource",
+    "document",
 ]
 
 _NO_METHOD_CONFIG: Final = MethodConfig()
@@ -120,6 +121,21 @@ ServiceConfigSource: TypeAlias = ServiceConfig | Mapping[str, Any] | str | bytes
 """A config, JSON as a mapping or a text, or the `Path` of a file of it."""
 
 
+def document(source: ServiceConfigSource) -> bytes:
+    """The JSON of a config that others will read; what only they know stays in it.
+
+    Raises:
+        FieldError: (a `ConfigError`) something cannot be used; the text begins with its path.
+        ConfigError: the file cannot be read, or a policy has no name in JSON.
+    """
+    ServiceConfig.parse(source)
+    given = source.to_json() if isinstance(source, ServiceConfig) else _decoded(source)
+    try:
+        return json.dumps(given, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:  # in the parameters of an unknown policy
+        raise Place().error(f"no JSON: {error}") from None
+
+
 def _by_path(configs: tuple[MethodConfig, ...]) -> Mapping[str, MethodConfig]:
     """Each config by the paths it names; a name must be given once only."""
     found: dict[str, MethodConfig] = {}
@@ -150,7 +166,7 @@ def _text(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the service config {path}: {error.strerror}") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

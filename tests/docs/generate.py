@@ -107,7 +107,8 @@ def _public() -> str:
 def _members(cls: type, only: tuple[str, ...] = ()) -> str:
     """The public methods and properties of a class."""
     rows = []
-    for name, thing in vars(cls).items():
+    own = [base for base in reversed(cls.__mro__) if base.__module__.startswith("meshkit.")]
+    for name, thing in (member for base in own for member in vars(base).items()):
         if name.startswith("_") or (only and name not in only):
             continue
         function = thing.fget if isinstance(thing, property) else thing

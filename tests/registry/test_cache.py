@@ -158,3 +158,16 @@ def test_the_default_directory():
     assert str(default_directory(home | {"XDG_CACHE_HOME": "/c"})) == "/c/meshkit"
     assert str(default_directory(home)) == "/home/ada/.cache/meshkit"
     assert default_directory({}).parts[-2:] == (f"meshkit-{os.getuid()}", "cache")
+
+
+def test_what_is_forgotten_is_not_loaded(directory):
+    cache = a_cache(directory)
+    assert cache.forget(P), "nothing was there"
+    cache.save(P, ENTRIES)
+    assert cache.forget(P)
+    assert cache.load(P) is None
+    (directory / "file").touch()
+    assert a_cache(directory / "file").forget(P), "nothing can be there"
+    cache.path(P).mkdir()
+    with pytest.raises(CacheError, match="directory"):
+        cache.forget(P)

@@ -33,6 +33,14 @@ class Layout(Protocol):
         """
         ...
 
+    def config_key(self, namespace: str, service: str) -> str | None:
+        """Where the service config of `service` is; None: the layout has none.
+
+        Raises:
+            ConfigError: a name cannot be part of a key.
+        """
+        ...
+
     def encode(self, namespace: str, endpoint: Endpoint) -> tuple[str, bytes]:
         """Key and value of `endpoint`, strict enough for the weakest reader.
 
@@ -78,6 +86,10 @@ class Folder:
     def prefix(self, namespace: str, service: str) -> str:
         """The prefix of all keys of `service`."""
         return f"{self.root(namespace)}{check_name('service', service)}/"
+
+    def config_key(self, namespace: str, service: str) -> None:  # noqa: ARG002
+        """None: its other readers would take it for an endpoint, or for nothing."""
+        return
 
 
 def check_name(kind: str, name: str) -> str:

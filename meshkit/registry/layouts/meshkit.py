@@ -41,6 +41,10 @@ class MeshkitLayout:
         """The prefix of all keys of `service`."""
         return f"{self.root(namespace)}{check_name('service', service)}/"
 
+    def config_key(self, namespace: str, service: str) -> str:
+        """The parent of the keys of all endpoints, which no reader of endpoints looks at."""
+        return self.prefix(namespace, service).removesuffix("/")
+
     def encode(self, namespace: str, endpoint: Endpoint) -> tuple[str, bytes]:
         """Key and value; of the fields only what differs from its default."""
         if endpoint.weight > MAX_WEIGHT:

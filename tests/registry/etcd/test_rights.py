@@ -7,6 +7,7 @@ import pytest
 
 from meshkit import Mesh
 from meshkit.errors import RegistryAuthError
+from meshkit.events import Event, Hook
 from meshkit.registry.store import KeyValue
 from meshkit.testing.etcd import EtcdProcess
 from tests.registry.etcd.rights import READ, READWRITE, enable_auth, root
@@ -24,8 +25,8 @@ def guarded() -> Iterator[EtcdProcess]:
         yield process
 
 
-def mesh_as(user: tuple, etcd: EtcdProcess) -> Mesh:
-    return Mesh(f"etcd://{user[0]}:{user[1]}@{etcd.endpoint}", ttl=2, cache=False)
+def mesh_as(user: tuple, etcd: EtcdProcess, *hooks: Hook) -> Mesh:
+    return Mesh(f"etcd://{user[0]}:{user[1]}@{etcd.endpoint}", ttl=2, cache=False, hooks=hooks)
 
 
 async def test_server_announces_itself_renews_and_leaves(guarded: EtcdProcess) -> None:
@@ -72,4 +73,35 @@ async def test_client_cannot_write_and_ends_no_lease(guarded: EtcdProcess, make_
     with pytest.raises(RegistryAuthError, match="permission denied"):
         await client.list("meshkit/other/")
     await admin.revoke(grant.lease)
+    await admin.aclose()
+
+
+async def test_service_config_has_a_right_of_its_own(guarded: EtcdProcess) -> None:
+    """Who may read the endpoints alone follows them, without it; who may read more gets it."""
+    admin = root(guarded.endpoint)
+    config = b'{"methodConfig":[{"name":[{}],"timeout":"1s"}]}'
+    await admin.put({"meshkit/default/orders": config}, lease=0)
+    events: list[str] = []
+
+    def hook(event: Event) -> None:
+        events.append(event.name)
+
+    async with (
+        mesh_as(SERVER, guarded, hook) as server,
+        mesh_as(CLIENT, guarded) as client,
+        server.channel("orders", warm_up=0) as without,
+        client.channel("orders", warm_up=0) as channel,
+    ):
+        with anyio.fail_after(10):
+            while channel.endpoints() is None or without.endpoints() is None:
+                await anyio.sleep(0.01)
+        assert channel.status().service_config.for_method("/a/b").timeout == 1
+        assert without.status().service_config.for_method("/a/b").timeout is None
+        assert without.status().trouble is None
+        assert events.count("service.config_unreadable") == 1
+        with pytest.raises(RegistryAuthError, match="permission denied"):
+            await server.configs.publish("orders", {})
+        with pytest.raises(RegistryAuthError, match="permission denied"):
+            await client.configs.withdraw("orders")
+    await admin.delete(["meshkit/default/orders"])
     await admin.aclose()

@@ -241,7 +241,7 @@ async def test_trouble_lasts_until_a_watch_is_open(bench: Bench):
 
 
 async def test_a_slow_list_is_as_old_as_its_request(bench: Bench):
-    async def slow(prefix):
+    async def slow(prefix, *, also):
         await anyio.sleep(3)
         return await bench.store.inner.list(prefix)
 
