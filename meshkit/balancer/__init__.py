@@ -9,6 +9,7 @@ from meshkit.balancer.detection import (
     SuccessRateEjection,
 )
 from meshkit.balancer.load import Load
+from meshkit.balancer.locality import ZoneAware
 from meshkit.balancer.outlier import Ejected, Outcome, Readmitted
 from meshkit.balancer.policies import (
     DEFAULT_POLICY,
@@ -33,6 +34,7 @@ from meshkit.balancer.policies import (
     policy_named,
 )
 from meshkit.balancer.resilience import Resilience
+from meshkit.balancer.selection import Selection
 from meshkit.balancer.slow_start import SlowStart
 from meshkit.balancer.states import Counts, Readiness
 
@@ -67,9 +69,11 @@ __all__ = [
     "Resilience",
     "RingHash",
     "RoundRobin",
+    "Selection",
     "SlowStart",
     "Sticky",
     "SuccessRateEjection",
     "WeightedRoundRobin",
+    "ZoneAware",
     "policy_named",
 ]
