@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.simulation import BIN, WORK, Client, Ledger, Server, World
 from meshkit.balancer import Policy
+from meshkit.balancer.subset import Subset
 from meshkit.client.budget import Budget, RetryLimits
 from meshkit.client.course import Course
 from meshkit.endpoint import Endpoint, EndpointSet
@@ -49,8 +50,8 @@ class Fleet:
         self.clients = []
         for number in range(size):
             client = Client(self.world, policy, self.servers, self.ledger, seed=str(number))
-            known = _endpoints(size) if subset is None else dice.sample(_endpoints(size), subset)
-            client.connect(EndpointSet.of("bench", known))
+            known = EndpointSet.of("bench", _endpoints(size))
+            client.connect(known if subset is None else Subset(subset, "", dice).of(known))
             client.load(LOAD / WORK)
             self.clients.append(client)
 

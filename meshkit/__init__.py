@@ -24,6 +24,7 @@ from meshkit.balancer import (
     Sticky,
     SuccessRateEjection,
     WeightedRoundRobin,
+    ZoneAware,
 )
 from meshkit.client import Channel, ChannelOptions, ChannelStatus, ConnectionOptions, EndpointStatus
 from meshkit.deadline import no_deadline, time_remaining
@@ -132,6 +133,7 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "Resilience",
     "SlowStart",
     "SuccessRateEjection",
+    "ZoneAware",
     # the two ports
     "Registrar",
     "Registration",

@@ -7,6 +7,7 @@
 | ttl, seconds | `ttl=` | `?ttl=` | `MESHKIT_TTL` | 15 |
 | layout | `layout=` | `?layout=` | `MESHKIT_LAYOUT` | `meshkit` |
 | advertise | `advertise=` | | `MESHKIT_ADVERTISE` | found out |
+| zone | `zone=` | | `MESHKIT_ZONE` | none |
 | cache | `cache=` | | `MESHKIT_CACHE` | on, see `registry.cache` |
 | etcd user | | `user:password@` | `MESHKIT_ETCD_USER` | none |
 | etcd password | | `user:password@` | `MESHKIT_ETCD_PASSWORD`, `..._PASSWORD_FILE` | none |
@@ -46,6 +47,7 @@ class Settings:
         namespace: keeps several meshes apart in one registry.
         ttl: seconds after which a dead server's registration ends.
         advertise: the address that servers announce; None: found out.
+        zone: where this process runs, for its servers and its channels; "": not said.
         cache: the directory for the last known endpoints; None: they are not kept.
         sources: setting -> `keyword`, `URL`, the variable's name, or `default`.
     """
@@ -54,6 +56,7 @@ class Settings:
     namespace: str
     ttl: float
     advertise: str | None
+    zone: str
     cache: Path | None
     sources: Mapping[str, str]
 
@@ -72,6 +75,7 @@ class Settings:
         layout: str | None,
         advertise: str | None,
         environ: Mapping[str, str],
+        zone: str | None = None,
         cache: bool | str | Path | None = None,
     ) -> Settings:
         """Find each setting's winner.
@@ -94,6 +98,7 @@ class Settings:
             namespace=found.first("namespace", namespace, of_url("namespace"), DEFAULT_NAMESPACE),
             ttl=found.seconds("ttl", ttl, of_url("ttl"), DEFAULT_TTL),
             advertise=found.maybe("advertise", advertise, None),
+            zone=found.maybe("zone", zone, None) or "",
             cache=found.directory("cache", cache, default_directory(environ)),
             sources=MappingProxyType(found.sources),
         )

@@ -13,7 +13,7 @@ from typing import Any, Unpack, final, overload
 
 import grpc
 
-from meshkit.balancer import Policy, Resilience
+from meshkit.balancer import Policy, Resilience, ZoneAware
 from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.config import Settings
 from meshkit.configs import PublishedConfigs
@@ -51,6 +51,7 @@ class Mesh(Openable):
         ttl: float | None = None,
         layout: str | None = None,
         advertise: str | None = None,
+        zone: str | None = None,
         cache: bool | str | Path | None = None,
         hooks: Sequence[Hook] = (),
         default_service_config: ServiceConfigSource | None = None,
@@ -64,6 +65,7 @@ class Mesh(Openable):
             ttl: seconds after which a dead server's registration ends.
             layout: how endpoints are written: `meshkit`, `etcd3_naming`, `kratos`, ...
             advertise: address (`host` or `host:port`) that servers announce.
+            zone: where this process runs: its servers say so, its channels prefer servers there.
             cache: whether the last known endpoints are kept on disk, or in which directory, for
                 clients that start while etcd is down; by default they are.
             hooks: functions that are called with each event.
@@ -80,6 +82,7 @@ class Mesh(Openable):
             ttl=ttl,
             layout=layout,
             advertise=advertise,
+            zone=zone,
             cache=cache,
             environ=environ,
         )
@@ -101,6 +104,8 @@ class Mesh(Openable):
         policy: str | Policy | None = None,
         service_config: ServiceConfigSource | None = None,
         resilience: Resilience | None = None,
+        subset: int | None = None,
+        zone_aware: ZoneAware | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         compression: grpc.Compression | None = None,
@@ -124,6 +129,8 @@ class Mesh(Openable):
                 or a text, or the `Path` of a file of it. Stronger, field by field, than the one
                 that is published in the registry.
             resilience: outlier detection, circuit breaking, slow start.
+            subset: to how many endpoints it connects, each client to others; by default to all.
+            zone_aware: how endpoints of the mesh's own zone are preferred.
             credentials: for TLS to the servers; the certificate must name the service.
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.
@@ -136,6 +143,9 @@ class Mesh(Openable):
             policy=policy,
             service_config=_parsed(service_config),
             default_service_config=self._default_service_config,
+            subset=subset,
+            zone=self._settings.zone,
+            zone_aware=zone_aware or ZoneAware(),
             connection=ConnectionOptions(
                 credentials=credentials,
                 interceptors=tuple(interceptors),
@@ -206,6 +216,7 @@ class Mesh(Openable):
             RegistryUnavailable: (on entering) the registry cannot be reached, and is required.
         """
         by_name = {services: servicer} if isinstance(services, str) else dict(services)
+        keywords.setdefault("zone", self._settings.zone)
         return self._lifetime.serve(by_name, ServerOptions(**keywords))
 
     @asynccontextmanager
@@ -216,7 +227,7 @@ class Mesh(Openable):
         /,
         *,
         weight: int = DEFAULT_WEIGHT,
-        zone: str = "",
+        zone: str | None = None,
         version: str = "",
         keepalive: float = 0.0,
         metadata: Mapping[str, str] | None = None,
@@ -232,7 +243,7 @@ class Mesh(Openable):
             service: the name to register.
             address: `host:port` that clients dial.
             weight: 0 takes no calls; other weights are announced, for pickers that look at them.
-            zone: where it runs.
+            zone: where it runs; by default where the mesh does.
             version: of the program.
             keepalive: seconds between the pings that your server allows, 1 or more; with 0 nobody
                 pings it, and one that hangs is not noticed.
@@ -251,7 +262,7 @@ class Mesh(Openable):
             id=fresh_id(),
             address=address,
             weight=weight,
-            zone=zone,
+            zone=self._settings.zone if zone is None else zone,
             version=version,
             keepalive=keepalive,
             metadata=metadata or {},

@@ -82,6 +82,8 @@ class Channel(MethodFactory):
             trouble=self._dispatch.resolution.trouble,
             state=self.get_state(),
             endpoints=tuple(EndpointStatus.of(node, balancer) for node in balancer.nodes),
+            known=len(self._dispatch.selection.known),
+            zones=self._dispatch.selection.zone_shares(),
             waiting=len(self._dispatch.queue),
             resting=len(self._dispatch.resting),
             unbounded=self._dispatch.unbounded,
@@ -93,7 +95,9 @@ class Channel(MethodFactory):
         if self.is_closed:
             return f"<Channel {self.service!r} closed>"
         pending = self._dispatch.balancer.in_flight.pending
-        return f"<Channel {self.service!r}: {self.counts()} | {pending} in flight>"
+        known, ours = len(self._dispatch.selection.known), len(self._dispatch.balancer.nodes)
+        subset = f" of {known}" if known > ours else ""
+        return f"<Channel {self.service!r}: {self.counts()}{subset} | {pending} in flight>"
 
     # ---- grpc.aio.Channel
 

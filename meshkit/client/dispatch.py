@@ -16,7 +16,7 @@ import anyio
 import grpc
 import grpc.aio
 
-from meshkit.balancer import FAULTS, Balancer, Counts, Ejected, Readiness
+from meshkit.balancer import FAULTS, Balancer, Counts, Ejected, Readiness, Selection
 from meshkit.client.configuration import Configuration
 from meshkit.client.explain import explain, rpc_error
 from meshkit.client.journey import Journey
@@ -53,6 +53,7 @@ class Dispatch:
     """Gives each call a connection, or a place in the queue, or the reason why not.
 
     Attributes:
+        selection: which endpoints we connect to.
         balancer: the connections, and which of them may be picked.
         pick: the connection for a call; None while there is none. Raises when closed.
         pick_other: the same for another attempt of a call, on none of those it was tried on if
@@ -85,7 +86,10 @@ class Dispatch:
         self._emit = emit
         self.configuration = Configuration(options)
         self._rng = random.Random()
-        picker = self.configuration.policy.picker(self._rng, self.now)
+        self.selection = Selection(
+            options.subset, options.zone, options.zone_aware, self._rng, self.now
+        )
+        picker = self.selection.picker(self.configuration.policy)
         self.balancer = Balancer(
             service,
             make_node=self._connect,
@@ -118,7 +122,7 @@ class Dispatch:
         if resolution.config != self.configuration.published:
             self._configure(resolution.config)
         if resolution.endpoints is not None:
-            for node in self.balancer.reconcile(resolution.endpoints):
+            for node in self.balancer.reconcile(self.selection.of(resolution.endpoints)):
                 self._retire(node)
         self._refresh()
 
@@ -128,7 +132,7 @@ class Dispatch:
         self.configuration.adopt(published)
         self.plans.adopt(self.configuration.config)
         if self.configuration.policy != policy:
-            self.balancer.adopt(self.configuration.policy.picker(self._rng, self.now))
+            self.balancer.adopt(self.selection.picker(self.configuration.policy))
 
     def _connect(self, endpoint: Endpoint) -> Subchannel:
         node = Subchannel(endpoint, self._connection, self.balancer.in_flight)

@@ -8,7 +8,7 @@ from typing import final
 
 import grpc
 
-from meshkit.balancer import Balancer, Policy, Readiness, Resilience, policy_named
+from meshkit.balancer import Balancer, Policy, Readiness, Resilience, ZoneAware, policy_named
 from meshkit.client.budget import RetryLimits
 from meshkit.client.connection import ConnectionOptions
 from meshkit.client.subchannel import Subchannel
@@ -29,6 +29,10 @@ class ChannelOptions:
             service config with nothing else in it.
         service_config: how calls are made; stronger than what is published in the registry.
         default_service_config: the same; weaker than what is published.
+        subset: to how many endpoints it connects; None: to all. In a mesh with a zone, to so many
+            of that zone, and so many of others.
+        zone: where the client is; "" does not prefer any.
+        zone_aware: how endpoints of the same zone are preferred.
         connection: credentials, interceptors, compression and options of the connections.
         propagate_deadline: whether a call that is made while another is served gets at most the
             time that remains for that one.
@@ -39,12 +43,17 @@ class ChannelOptions:
     policy: str | Policy | None = None
     service_config: ServiceConfig | None = None
     default_service_config: ServiceConfig | None = None
+    subset: int | None = None
+    zone: str = ""
+    zone_aware: ZoneAware = field(default_factory=ZoneAware)
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     propagate_deadline: bool = True
     retry_limits: RetryLimits = field(default_factory=RetryLimits)
     resilience: Resilience = field(default_factory=Resilience)
 
     def __post_init__(self) -> None:
+        if self.subset is not None and self.subset < 1:
+            raise ConfigError(f"subset must be 1 or more, got {self.subset}; None is no subset")
         given = self.service_config and self.service_config.load_balancing_config
         if self.policy is not None and given is not None:
             raise ConfigError("give the policy once: as policy, or in the service config")
@@ -114,6 +123,8 @@ class ChannelStatus:
         trouble: why the registry cannot be followed now; None while it can.
         state: as `get_state` tells it.
         endpoints: each endpoint's connection and calls, in order of id.
+        known: endpoints that the registry has; more than `endpoints` when this is a subset.
+        zones: which share of the calls each zone gets; empty if zones are not told apart.
         waiting: calls that wait for an endpoint.
         resting: calls that wait before they are tried again.
         unbounded: calls so far that had no deadline: nothing ends them if a server does not.
@@ -128,6 +139,8 @@ class ChannelStatus:
     trouble: str | None
     state: grpc.ChannelConnectivity
     endpoints: tuple[EndpointStatus, ...]
+    known: int
+    zones: Mapping[str, float]
     waiting: int
     resting: int
     unbounded: int

@@ -29,7 +29,7 @@ class ServerOptions:
         advertise: `host` or `host:port` that clients dial; by default the address that this
             machine has on its way to the registry.
         weight: 0 takes no calls; other weights are announced, for pickers that look at them.
-        zone: where it runs.
+        zone: where it runs; by default where the mesh does.
         version: of the program.
         metadata: free labels of the endpoints.
         require_registration: whether entering fails while the registry cannot be reached; if not,

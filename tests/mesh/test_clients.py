@@ -1,12 +1,26 @@
 """Channels, endpoints and watches of a mesh."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import anyio
 import grpc
 import pytest
 
-from meshkit import Channel, ConfigError, Mesh, MeshClosedError, RegistryUnavailable, RoundRobin
+from examples.hello.helloworld_pb2 import HelloRequest
+from examples.hello.helloworld_pb2_grpc import GreeterStub
+from meshkit import (
+    Channel,
+    ConfigError,
+    Maglev,
+    Mesh,
+    MeshClosedError,
+    RegistryUnavailable,
+    RingHash,
+    RoundRobin,
+    Sticky,
+    ZoneAware,
+)
 from tests.mesh.greeters import AT_ONCE, Greeter, greet
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +86,53 @@ async def test_each_use_of_a_shared_channel_warms_up_as_long_as_it_says(mesh):
         assert borrowed is first
     assert await mesh.channel("s", warm_up=0.05) is first
     assert 0.0 <= anyio.current_time() - began < 1.0
+
+
+async def test_a_channel_to_a_subset_connects_to_no_more(mesh):
+    async with AsyncExitStack() as servers:
+        for number in range(6):
+            greeter = mesh.serve("s", Greeter(f"{number}"), quiet=AT_ONCE)
+            await servers.enter_async_context(greeter)
+        channel = await mesh.channel("s", subset=2, policy="round_robin")
+        answered = [await greet(channel) for _ in range(10)]
+        assert len(set(answered)) == 2
+        status = channel.status()
+        assert (len(status.endpoints), status.known, len(channel.endpoints())) == (2, 6, 6)
+        assert repr(channel) == "<Channel 's': 2 ready of 6 | 0 in flight>"
+
+
+async def test_calls_stay_in_the_zone():
+    async with Mesh("memory://near", zone="eu-1") as mesh, AsyncExitStack() as servers:
+        for number in range(6):
+            zone = f"eu-{1 + number % 2}"
+            greeter = mesh.serve("s", Greeter(zone), zone=zone, quiet=AT_ONCE)
+            await servers.enter_async_context(greeter)
+        channel = await mesh.channel("s")
+        assert {await greet(channel) for _ in range(20)} == {"eu-1"}
+        assert channel.status().zones == {"eu-1": 1.0}
+        whole = await mesh.channel("s", zone_aware=ZoneAware(min_cluster_size=7))
+        assert {await greet(whole) for _ in range(40)} == {"eu-1", "eu-2"}
+        assert whole.status().zones == {}
+
+
+async def test_a_policy_by_key_is_reached_by_name_and_by_value(mesh):
+    async with AsyncExitStack() as servers:
+        for number in range(4):
+            greeter = mesh.serve("s", Greeter(f"{number}"), quiet=AT_ONCE)
+            await servers.enter_async_context(greeter)
+        for policy in (RingHash(key="x-user-id"), Maglev(key="x-user-id"), Sticky(key="x-user-id")):
+            channel = await mesh.channel("s", policy=policy)
+            stub = GreeterStub(channel)
+            homes = []
+            for user in ["ada", "bob", "cid", "dan"] * 3:
+                reply = await stub.SayHello(HelloRequest(), metadata=[("x-user-id", user)])
+                homes.append(reply.message)
+            assert homes == homes[:4] * 3
+
+
+async def test_a_subset_of_none_is_refused(mesh):
+    with pytest.raises(ConfigError, match="subset must be 1 or more, got 0; None is no subset"):
+        mesh.channel("s", subset=0)
 
 
 async def test_a_channel_that_its_user_closed_is_replaced_and_forgotten(mesh):

@@ -224,6 +224,16 @@ async def test_the_address_of_the_mesh_is_announced_unless_a_server_has_its_own(
             assert server.address == "10.0.0.6:7"
 
 
+async def test_the_zone_of_the_mesh_is_announced_unless_a_server_has_its_own():
+    async with Mesh("memory://zones", environ={"MESHKIT_ZONE": "eu-1"}) as mesh:
+        own = mesh.serve("s", Greeter(), quiet=AT_ONCE)
+        other = mesh.serve("s", Greeter(), zone="eu-2", quiet=AT_ONCE)
+        third, fourth = mesh.register("s", "h:1"), mesh.register("s", "h:2", zone="")
+        async with own, other, third, fourth:
+            zones = [endpoint.zone for endpoint in await mesh.endpoints("s")]
+            assert sorted(zones) == ["", "eu-1", "eu-1", "eu-2"]
+
+
 async def test_how_often_clients_may_ping_a_server_of_ones_own(mesh):
     async with mesh.register("s", "127.0.0.1:1", keepalive=2.5), mesh.register("s", "127.0.0.1:2"):
         found = {e.address: e.keepalive for e in await mesh.endpoints("s")}

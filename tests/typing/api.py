@@ -28,8 +28,11 @@ from meshkit import (
     PowerOfTwo,
     Quiet,
     Registration,
+    RingHash,
     Server,
     ServerOptions,
+    Sticky,
+    ZoneAware,
     draining,
 )
 
@@ -82,6 +85,8 @@ async def call(mesh: Mesh) -> None:
         assert_type(borrowed, Channel)
         assert_type(borrowed.endpoints(), EndpointSet | None)
     await mesh.channel("s", policy=PowerOfTwo())
+    await mesh.channel("s", policy=RingHash(key="user", hash_balance_factor=125), subset=20)
+    await mesh.channel("s", policy=Sticky(key=lambda info: info.path), zone_aware=ZoneAware())
     await mesh.channel("s", credentials=grpc.ssl_channel_credentials(), options=[("a", 1)])
     await mesh.channel(service="s")  # type: ignore[call-arg]
     ConnectionOptions()
