@@ -210,7 +210,6 @@ class AdaptiveLimiter:
         if not window.is_probe and window.peak >= self._estimate / 2:  # else nobody tried it
             self._move(window.mean())
         self._window = _Window(now)
-        self._window.peak = self._occupied
         self.limit = int(self._estimate)
         if self._calm_at is not None and now - self._calm_at > self._patience:
             self._probe()

@@ -110,12 +110,17 @@ async def test_interceptors_may_make_a_new_handler_for_each_call():
     class Renew(grpc.aio.ServerInterceptor):
         async def intercept_service(self, continuation, details):
             handler = await continuation(details)
-            return grpc.unary_unary_rpc_method_handler(handler.unary_unary)
+            self.calls = number = getattr(self, "calls", 0) + 1
+
+            async def renewed(request, context):
+                return await handler.unary_unary(b"%d" % number, context)
+
+            return grpc.unary_unary_rpc_method_handler(renewed)
 
     telling = Telling()
     async with a_server(telling, interceptors=[Renew()]) as server, dial(server) as channel:
-        for timeout in (30, None):
-            await RingStub(channel).One(b"x", timeout=timeout)
+        answers = [await RingStub(channel).One(b"x", timeout=t) for t in (30, None)]
+    assert answers == [b"1", b"2"]
     assert [left is None for left in telling.left] == [False, False, True, True, True, True]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkit.errors import ConfigError
-from meshkit.server.limit import AdaptiveLimit, AdaptiveLimiter, FixedLimiter
+from meshkit.server.limit import AdaptiveLimit, AdaptiveLimiter, FixedLimiter, _Normal
 from tests.server.queue_world import Phase, World
 
 WORK = 0.02  # seconds per call
@@ -114,12 +114,25 @@ def test_most_calls_are_in_time_with_it_and_hardly_any_without():
     assert bad < 0.1 * good
 
 
-def test_a_probe_is_short_and_rare():
-    world = World(adaptive(probe_after=10.0), 11)
-    world.run(Phase(10, 2 * capacity(10), 10))
-    seen = world.run(Phase(60, 2 * capacity(10), 10))
+@pytest.mark.parametrize(("work", "share"), [(WORK, 0.1), (1.0, 0.4)])
+def test_a_probe_is_short_and_rare(work, share):
+    """Where calls are slow, fewer of them must do."""
+    world = World(adaptive(probe_after=20.0), 11)
+    overload = {"workers": 10, "rate": 2 * 10 / work, "work": {"/a/B": work}}
+    world.run(Phase(20, **overload))
+    seen = world.run(Phase(100, **overload))
     probed = sum(limit == 2 for limit in seen.limits)
-    assert 0 < probed < 0.1 * len(seen.limits)
+    assert 0 < probed < share * len(seen.limits)
+
+
+def test_a_probe_counts_as_much_as_all_that_was_known():
+    normal = _Normal(1.0)
+    for _ in range(1000):
+        normal.learn(1.0)
+    normal.doubt()
+    for _ in range(50):
+        normal.learn(3.0)
+    assert normal.compare(2.0) == pytest.approx(1.0)
 
 
 def test_streams_hold_no_place_and_teach_nothing():
