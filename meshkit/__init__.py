@@ -26,7 +26,14 @@ from meshkit.balancer import (
     WeightedRoundRobin,
     ZoneAware,
 )
-from meshkit.client import Channel, ChannelOptions, ChannelStatus, ConnectionOptions, EndpointStatus
+from meshkit.client import (
+    Channel,
+    ChannelOptions,
+    ChannelStatus,
+    ConnectionOptions,
+    EndpointStatus,
+    RetryLimits,
+)
 from meshkit.deadline import no_deadline, time_remaining
 from meshkit.discovery import (
     Registrar,
@@ -105,6 +112,7 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "HedgingPolicy",
     "MethodConfig",
     "MethodName",
+    "RetryLimits",
     "RetryPolicy",
     "RetryThrottling",
     "ServiceConfig",

@@ -14,7 +14,7 @@ from typing import Any, Unpack, final, overload
 import grpc
 
 from meshkit.balancer import Policy, Resilience, ZoneAware
-from meshkit.client import Channel, ChannelOptions, ConnectionOptions
+from meshkit.client import Channel, ChannelOptions, ConnectionOptions, RetryLimits
 from meshkit.config import Settings
 from meshkit.configs import PublishedConfigs
 from meshkit.discovery import REGISTER_TIMEOUT, Registration
@@ -111,6 +111,7 @@ class Mesh(Openable):
         compression: grpc.Compression | None = None,
         options: Sequence[tuple[str, Any]] = (),
         propagate_deadline: bool = True,
+        retry_limits: RetryLimits | None = None,
         warm_up: float = 1.0,
     ) -> Opening[Channel]:
         """A channel to all endpoints of `service`, for stock generated stubs.
@@ -125,9 +126,8 @@ class Mesh(Openable):
             service: the name the servers registered.
             policy: the name of a balancing policy, such as `"round_robin"`, or a `Policy`; by
                 default that of the service config.
-            service_config: how calls are made, in gRPC's words: a `ServiceConfig`, JSON as a dict
-                or a text, or the `Path` of a file of it. Stronger, field by field, than the one
-                that is published in the registry.
+            service_config: how calls are made, in gRPC's words: a `ServiceConfig`, JSON, or the
+                `Path` of a file. Stronger, field by field, than what the registry has.
             resilience: outlier detection, circuit breaking, slow start.
             subset: to how many endpoints it connects, each client to others; by default to all.
             zone_aware: how endpoints of the mesh's own zone are preferred.
@@ -135,8 +135,8 @@ class Mesh(Openable):
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.
             options: gRPC channel arguments, stronger than meshkit's.
-            propagate_deadline: whether a call that is made while another is served gets at most
-                the time that remains for that one.
+            propagate_deadline: whether calls made while another is served end with it at the latest.
+            retry_limits: what retries and hedges may cost, whatever is configured.
             warm_up: seconds; each use has its own, also of a channel that is shared.
         """
         wanted = ChannelOptions(
@@ -154,6 +154,7 @@ class Mesh(Openable):
             ),
             propagate_deadline=propagate_deadline,
             resilience=resilience or Resilience(),
+            retry_limits=retry_limits or RetryLimits(),
         )
         return self._lifetime.channel(service, wanted, warm_up)
 

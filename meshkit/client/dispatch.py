@@ -22,7 +22,7 @@ from meshkit.client.explain import explain, rpc_error
 from meshkit.client.journey import Journey
 from meshkit.client.options import ChannelOptions
 from meshkit.client.plan import Plans
-from meshkit.client.subchannel import Subchannel
+from meshkit.client.subchannel import TURNED_AWAY, Subchannel
 from meshkit.deadline import time_remaining
 from meshkit.discovery import Resolution, Watch
 from meshkit.endpoint import Endpoint
@@ -223,7 +223,9 @@ class Dispatch:
     def lost(self, node: Subchannel, details: str) -> None:
         """A call found that `node` has no connection: know it before core tells."""
         self._cause = details
-        self._note(node, Readiness.FAILING)
+        if not node.is_connected:
+            is_made_again = details.startswith(TURNED_AWAY)
+            self._note(node, Readiness.CONNECTING if is_made_again else Readiness.FAILING)
 
     def verdict(self, wait_for_ready: bool) -> grpc.aio.AioRpcError | None:
         """What a call that found no endpoint has to be told; None if it should wait.

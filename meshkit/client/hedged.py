@@ -127,10 +127,7 @@ class _Hedged(Call):
         return self.wire is None and self._code is None
 
     def _failed(self, call: Any, node: Subchannel, code: grpc.StatusCode) -> None:
-        details = at_once(call.details()) or ""
-        if code is grpc.StatusCode.UNAVAILABLE and node.was_never_sent(details):
-            node.fail()
-            self._elsewhere(call, node, details)
+        if code is grpc.StatusCode.UNAVAILABLE and self._moves_on(node, call):
             return
         self._dispatch.hear(node, code, self._attempts[call][1])
         trailers = at_once(call.trailing_metadata())
@@ -152,10 +149,16 @@ class _Hedged(Call):
             self._plan_another(pushback or 0.0)
         self._give_up_if_idle()
 
-    def _elsewhere(self, call: Any, node: Subchannel, details: str) -> None:
-        """No server has seen the attempt: another endpoint may have it."""
+    def _moves_on(self, node: Subchannel, call: Any) -> bool:
+        """Let another endpoint have an attempt that no server has seen; whether it was so."""
+        if call is self.wire:  # one with a response, so it was seen
+            return False
+        details = at_once(call.details()) or ""
+        if not node.unseen(details, self._attempts[call][1]):
+            return False
         del self._attempts[call]
         self._begun -= 1
+        node.fail()
         self._dispatch.lost(node, details)
         if self._dispatch.is_closed:
             self.settle(self._dispatch.unavailable())
@@ -164,6 +167,7 @@ class _Hedged(Call):
         elif not self._attempts:
             self._plan_another(None)
             self._enqueue()
+        return True
 
     # ---- the end of it
 

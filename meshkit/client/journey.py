@@ -177,12 +177,8 @@ class Journey:
         code = at_once(call.code()) or grpc.StatusCode.UNKNOWN
         node = self.node
         if node is not None and (code is not grpc.StatusCode.OK or node.suspect):
-            if code is grpc.StatusCode.UNAVAILABLE:
-                details = at_once(call.details()) or ""
-                if node.was_never_sent(details):
-                    node.fail()
-                    self._move_on(node, details)
-                    return
+            if code is grpc.StatusCode.UNAVAILABLE and self._moves_on(node, call):
+                return
             self._dispatch.hear(node, code, self._sent_at)
         self.conclude(code)
 
@@ -190,12 +186,16 @@ class Journey:
         """The call on the wire has ended with `code`, and so has ours."""
         self._finish(code)
 
-    def _move_on(self, node: Subchannel, details: str) -> None:
-        """No server has seen the call: another endpoint may have it.
+    def _moves_on(self, node: Subchannel, call: Any) -> bool:
+        """Let another endpoint have the call, if no server has seen it; whether it was so.
 
         It ends, since each move leaves an endpoint behind that is not picked before it is
         connected again.
         """
+        details = at_once(call.details()) or ""
+        if not node.unseen(details, self._sent_at):
+            return False
+        node.fail()
         self._dispatch.lost(node, details)
         if self._dispatch.is_closed or self.is_spent():
             self.settle(self._dispatch.unavailable())
@@ -203,6 +203,7 @@ class Journey:
             self._send_again(other)
         else:
             self._enqueue()
+        return True
 
     def is_spent(self) -> bool:
         """Whether requests are gone that a second try would need."""

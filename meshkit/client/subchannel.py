@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
@@ -15,15 +17,18 @@ from meshkit.client.connection import ConnectionOptions, fresh_number, untraced
 from meshkit.endpoint import Endpoint
 from meshkit.identity import stranger
 
-__all__ = ["Method", "Subchannel"]
+__all__ = ["TURNED_AWAY", "Method", "Subchannel"]
 
-# What a call is told when core had no connection to give it to: it never left this process. Core
-# says it in words only, so `was_never_sent` asks for the connection's state as well.
+# What a call is told when core had no connection to give it to: it never left this process. And
+# what it is told when the server has closed the connection without taking it (gRFC A6: a GOAWAY
+# with the id of an earlier stream). Core says it in words only, so `unseen` asks for the
+# connection's state as well. It cannot do so for REFUSED_STREAM, which closes nothing.
 _NEVER_SENT: Final = (
     "connections to all backends failing",
     "failed to connect to all addresses",
     "empty address list",
 )
+TURNED_AWAY: Final = "Stream removed (GOAWAY received"
 
 _CHECK: Final = "/grpc.health.v1.Health/Check"
 _PATIENCE: Final = 1.0  # seconds for the answer to it
@@ -86,6 +91,7 @@ class Subchannel(Load):
         "_connection",
         "_idle",
         "_in_flight",
+        "_lost_at",
         "_number",
         "endpoint",
         "multicallables",
@@ -103,6 +109,7 @@ class Subchannel(Load):
         self._number = fresh_number()
         self._channel = connection.connect(endpoint, self._number)
         self.multicallables: Mapping[Method, Callable[..., Any]] = _Multicallables(self._channel)
+        self._lost_at = -math.inf
         self._idle: anyio.Event | None = None
 
     def __repr__(self) -> str:
@@ -120,12 +127,18 @@ class Subchannel(Load):
         if self.pending == 0 and self._idle is not None:
             self._idle.set()
 
-    def was_never_sent(self, details: str) -> bool:
-        """Whether a call that ended UNAVAILABLE with `details` never left this process.
+    def unseen(self, details: str, sent_at: float) -> bool:
+        """Whether no server has seen a call that ended UNAVAILABLE.
 
-        A server may well pass on such words of its own upstream; but then our connection is up.
+        A server may well pass on such words of its own upstream; but then our connection was up.
+
+        Args:
+            details: what the call was told.
+            sent_at: when it was put on this connection, by the loop's clock.
         """
-        return details.startswith(_NEVER_SENT) and not self.is_connected
+        if not details.startswith((*_NEVER_SENT, TURNED_AWAY)):
+            return False
+        return not self.is_connected or self._lost_at >= sent_at
 
     @property
     def is_connected(self) -> bool:
@@ -165,6 +178,8 @@ class Subchannel(Load):
             if readiness is not self.readiness:
                 changed(self, readiness)
             await self._channel.wait_for_state_change(state)
+            if state is states.READY:
+                self._lost_at = asyncio.get_running_loop().time()
 
     async def _stranger(self) -> str:
         """Who answers instead of the endpoint, in words; "" if nobody is known to.

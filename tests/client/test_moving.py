@@ -18,6 +18,7 @@ from meshkit.balancer import Readiness
 from meshkit.client import Channel, ChannelOptions
 from meshkit.endpoint import Endpoint, State
 from meshkit.events import ChannelOpened, EndpointReady, Event
+from meshkit.service_config import ServiceConfig
 from tests.client.fakes import (
     SHAPES,
     EchoServer,
@@ -30,7 +31,9 @@ from tests.client.fakes import (
     serving,
     until,
 )
+from tests.client.http2 import GOAWAY, RST_STREAM, TurnsAway
 from tests.client.process import server_process
+from tests.client.scripted import retrying
 
 pytestmark = pytest.mark.anyio
 Status = grpc.StatusCode
@@ -264,6 +267,63 @@ async def test_a_servers_own_unavailable_is_not_retried(shape):
         assert error.details() == words
         assert sum(len(server.seen) for server in servers) == 1
         assert set(readiness(channel).values()) == {Readiness.READY}
+
+
+# ---- turned away
+
+
+def turned_away_first(channel: Channel) -> None:
+    """The next call goes to the server that turns it away."""
+    dispatch = channel._dispatch
+    pick = dispatch.pick
+    [away] = [node for node in dispatch.balancer.nodes if node.endpoint.id == "away"]
+
+    def pick_away(_: Any) -> Any:
+        dispatch.pick = pick
+        return away
+
+    dispatch.pick = pick_away
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_call_that_a_closing_server_does_not_take_moves_on(shape):
+    # Requests of a stream that were sent are kept only for calls that may be tried again.
+    config = retrying() if shape.startswith("stream") else ServiceConfig()
+    async with (
+        TurnsAway(GOAWAY) as away,
+        serving("a") as (a,),
+        open_channel(a, away.endpoint, options=ChannelOptions(service_config=config)) as (
+            channel,
+            _,
+        ),
+    ):
+        moved = 0
+        for _ in range(10):  # it is known that the connection is closing a little sooner or later
+            await until(lambda: readiness(channel)["away"] is Readiness.READY)
+            turned_away_first(channel)
+            try:
+                answer = await result(begin(channel, shape, b"x", timeout=10))
+            except grpc.aio.AioRpcError as error:
+                if "GOAWAY" not in str(error.details()):
+                    raise
+            else:
+                assert b"".join(answer).startswith(b"x@a")
+                moved += "grpc-previous-rpc-attempts" not in a.metadata[-1]
+        assert moved >= 5
+        assert away.turned_away == 10
+        assert pending(channel) == 0
+
+
+async def test_a_refused_stream_may_be_a_servers_words_and_is_not_moved():
+    async with (
+        TurnsAway(RST_STREAM) as away,
+        serving("a") as (a,),
+        open_channel(a, away.endpoint) as (channel, _),
+    ):
+        turned_away_first(channel)
+        error = await error_of(begin(channel, "unary_unary", b"x", timeout=10))
+        assert error.code() is Status.UNAVAILABLE
+        assert not a.seen
 
 
 async def test_all_die_at_once():
