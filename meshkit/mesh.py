@@ -69,8 +69,7 @@ class Mesh(Openable):
             cache: whether the last known endpoints are kept on disk, or in which directory, for
                 clients that start while etcd is down; by default they are.
             hooks: functions that are called with each event.
-            default_service_config: how calls of all channels are made as far as neither the
-                channel nor the registry says it.
+            default_service_config: of channels, as far as neither they nor the registry say it.
             environ: the environment to read.
 
         Raises:
@@ -135,7 +134,7 @@ class Mesh(Openable):
             interceptors: of the calls; each call's endpoint is picked before they see it.
             compression: default compression of the calls.
             options: gRPC channel arguments, stronger than meshkit's.
-            propagate_deadline: whether calls made while another is served end with it at the latest.
+            propagate_deadline: whether calls made while another is served end with that one.
             retry_limits: what retries and hedges may cost, whatever is configured.
             warm_up: seconds; each use has its own, also of a channel that is shared.
         """

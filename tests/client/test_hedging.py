@@ -101,7 +101,7 @@ async def test_the_first_answer_wins_whichever_attempt_it_is_of():
 
 async def test_a_stream_goes_on_from_the_attempt_that_began_first():
     script = Script(HANGS, Step(messages=3, lasts=0.1))
-    async with scripted(script, hedging()) as channel:
+    async with scripted(script, hedging(maxAttempts=2)) as channel:
         call = begin(channel, "unary_stream", b"x")
         winner = await call.initial_metadata() is not None and script.attempts[-1].server
         await asyncio.sleep(0.2)  # all of it is there
@@ -208,8 +208,8 @@ async def test_the_deadline_is_that_of_all_attempts():
 
 @pytest.mark.parametrize("pushback", ["-1", "soon"])
 async def test_a_server_that_wants_no_more_gets_no_more_but_others_go_on(pushback):
-    script = Script(Step(messages=1, lasts=0.4), Step(FAILS, pushback=pushback))
-    async with scripted(script, hedging()) as channel:
+    script = Script(Step(messages=1, lasts=1.2), Step(FAILS, pushback=pushback))
+    async with scripted(script, hedging(hedgingDelay="0.3s")) as channel:
         assert (await begin(channel, "unary_unary", b"x")).startswith(b"0@")
         assert len(script.attempts) == 2
 
