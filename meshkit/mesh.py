@@ -127,7 +127,8 @@ class Mesh(Openable):
                 default that of the service config.
             service_config: how calls are made, in gRPC's words: a `ServiceConfig`, JSON, or the
                 `Path` of a file. Stronger, field by field, than what the registry has.
-            resilience: outlier detection, circuit breaking, slow start.
+            resilience: outlier detection, circuit breaking, slow start; by default those of the
+                service config.
             subset: to how many endpoints it connects, each client to others; by default to all.
             zone_aware: how endpoints of the mesh's own zone are preferred.
             credentials: for TLS to the servers; the certificate must name the service.
@@ -152,7 +153,7 @@ class Mesh(Openable):
                 options=tuple(options),
             ),
             propagate_deadline=propagate_deadline,
-            resilience=resilience or Resilience(),
+            resilience=resilience,
             retry_limits=retry_limits or RetryLimits(),
         )
         return self._lifetime.channel(service, wanted, warm_up)

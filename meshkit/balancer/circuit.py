@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
-from meshkit.errors import ConfigError
+from meshkit.fields import Integer, check
 
 __all__ = ["CircuitBreaker"]
 
@@ -25,14 +25,11 @@ class CircuitBreaker:
             number.
     """
 
-    max_requests: int | None = None
-    max_requests_per_endpoint: int | None = None
+    max_requests: Annotated[int, Integer(1)] | None = None
+    max_requests_per_endpoint: Annotated[int, Integer(1)] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_requests", "max_requests_per_endpoint"):
-            most = getattr(self, name)
-            if most is not None and most < 1:
-                raise ConfigError(f"{name} must be at least 1, got {most}; None is no limit")
+        check(self)
 
     @property
     def is_on(self) -> bool:

@@ -7,9 +7,9 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean, pstdev
-from typing import Final, TypeVar, final
+from typing import Annotated, Final, TypeAlias, TypeVar, final
 
-from meshkit.errors import ConfigError
+from meshkit.fields import Duration, FieldError, Integer, StatusCodes, check
 
 __all__ = ["FAULTS", "FailurePercentageEjection", "OutlierDetection", "SuccessRateEjection"]
 
@@ -23,14 +23,9 @@ FAULTS: Final = _FAILURES | {"RESOURCE_EXHAUSTED"}
 """Names of the status codes that are an endpoint's fault rather than the caller's business."""
 
 
-def _need_percent(name: str, percent: int) -> None:
-    if not 0 <= percent <= 100:
-        raise ConfigError(f"{name} must be from 0 to 100, got {percent}")
-
-
-def _need_positive(name: str, value: float) -> None:
-    if value <= 0:
-        raise ConfigError(f"{name} must be more than 0, got {value}")
+Percent: TypeAlias = Annotated[int, Integer(0, 100)]
+Positive: TypeAlias = Annotated[int, Integer(1)]
+SomeTime: TypeAlias = Annotated[float, Duration(above=0)]
 
 
 @final
@@ -46,16 +41,13 @@ class SuccessRateEjection:
         request_volume: calls in an interval that a node needs to be compared.
     """
 
-    stdev_factor: int = 1900
-    enforcement_percentage: int = 100
-    minimum_hosts: int = 5
-    request_volume: int = 100
+    stdev_factor: Positive = 1900
+    enforcement_percentage: Percent = 100
+    minimum_hosts: Positive = 5
+    request_volume: Positive = 100
 
     def __post_init__(self) -> None:
-        _need_positive("stdev_factor", self.stdev_factor)
-        _need_percent("enforcement_percentage", self.enforcement_percentage)
-        _need_positive("minimum_hosts", self.minimum_hosts)
-        _need_positive("request_volume", self.request_volume)
+        check(self)
 
     def outliers(self, calls: Mapping[N, tuple[int, int]]) -> Iterator[tuple[N, str]]:
         """Who of `calls`, (ended, failed) in an interval, is one, and why."""
@@ -85,16 +77,13 @@ class FailurePercentageEjection:
         request_volume: calls in an interval that a node needs to be judged.
     """
 
-    threshold: int = 50
-    enforcement_percentage: int = 100
-    minimum_hosts: int = 1
-    request_volume: int = 10
+    threshold: Percent = 50
+    enforcement_percentage: Percent = 100
+    minimum_hosts: Positive = 1
+    request_volume: Positive = 10
 
     def __post_init__(self) -> None:
-        _need_percent("threshold", self.threshold)
-        _need_percent("enforcement_percentage", self.enforcement_percentage)
-        _need_positive("minimum_hosts", self.minimum_hosts)
-        _need_positive("request_volume", self.request_volume)
+        check(self)
 
     def outliers(self, calls: Mapping[N, tuple[int, int]]) -> Iterator[tuple[N, str]]:
         """Who of `calls`, (ended, failed) in an interval, is one, and why."""
@@ -135,28 +124,20 @@ class OutlierDetection:
             had any reason.
     """
 
-    interval: float = 10.0
-    base_ejection_time: float = 5.0
-    max_ejection_time: float = 300.0
-    max_ejection_percent: int = 50
-    consecutive_failures: int = 5
+    interval: SomeTime = 10.0
+    base_ejection_time: SomeTime = 5.0
+    max_ejection_time: SomeTime = 300.0
+    max_ejection_percent: Percent = 50
+    consecutive_failures: Annotated[int, Integer(0)] = 5
     success_rate_ejection: SuccessRateEjection | None = None
     failure_percentage_ejection: FailurePercentageEjection | None = FailurePercentageEjection()
-    panic_threshold: int = 50
-    failure_codes: frozenset[str] = _FAILURES
+    panic_threshold: Percent = 50
+    failure_codes: StatusCodes = _FAILURES
 
     def __post_init__(self) -> None:
-        _need_positive("interval", self.interval)
-        _need_positive("base_ejection_time", self.base_ejection_time)
-        _need_positive("max_ejection_time", self.max_ejection_time)
-        _need_percent("max_ejection_percent", self.max_ejection_percent)
-        _need_percent("panic_threshold", self.panic_threshold)
-        if self.consecutive_failures < 0:
-            raise ConfigError(
-                f"consecutive_failures must be 0 or more, got {self.consecutive_failures}"
-            )
+        check(self)
         if "OK" in self.failure_codes:
-            raise ConfigError("failure_codes must not contain OK")
+            raise FieldError("failure_codes", "must not contain OK")
 
     def ejection_time(self, severity: float, rng: random.Random) -> float:
         """Seconds of an ejection, doubled `severity` times; up to a quarter more by chance."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import Generic, TypeVar, final
+from typing import Annotated, Generic, TypeVar, final
 
 from meshkit.balancer.policies.policy import Node
-from meshkit.errors import ConfigError
+from meshkit.fields import Number, Seconds, check
 
 __all__ = ["SlowStart", "Warming"]
 
@@ -29,19 +29,12 @@ class SlowStart:
         min_weight_percent: the share to begin with, in percent of the full one.
     """
 
-    window: float = 10.0
-    aggression: float = 1.0
-    min_weight_percent: float = 10.0
+    window: Seconds = 10.0
+    aggression: Annotated[float, Number(above=0)] = 1.0
+    min_weight_percent: Annotated[float, Number(0, 100)] = 10.0
 
     def __post_init__(self) -> None:
-        if self.window < 0:
-            raise ConfigError(f"window must be 0 or more, got {self.window}")
-        if self.aggression <= 0:
-            raise ConfigError(f"aggression must be more than 0, got {self.aggression}")
-        if not 0 <= self.min_weight_percent <= 100:
-            raise ConfigError(
-                f"min_weight_percent must be from 0 to 100, got {self.min_weight_percent}"
-            )
+        check(self)
 
     def share(self, age: float) -> float:
         """What part of its full share a node gets, `age` seconds after it became ready."""

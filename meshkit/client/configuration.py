@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import final
 
-from meshkit.balancer import Policy
+from meshkit.balancer import Policy, Resilience
 from meshkit.client.options import ChannelOptions
 from meshkit.service_config import DEFAULTS, MethodConfig, ServiceConfig, merge
 
@@ -43,6 +44,12 @@ class Configuration:
         policy = self.config.load_balancing_config
         assert policy is not None  # noqa: S101 -- the default says one
         return policy
+
+    @property
+    def resilience(self) -> Resilience:
+        """What is done around the policy's choice."""
+        names = (field.name for field in fields(Resilience))
+        return Resilience(**{name: getattr(self.config, name) for name in names})
 
 
 @final

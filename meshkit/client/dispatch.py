@@ -96,10 +96,9 @@ class Dispatch:
             picker=picker,
             rng=self._rng,
             now=self.now,
-            resilience=options.resilience,
+            resilience=self.configuration.resilience,
         )
-        if options.resilience.circuit_breaker.is_on:
-            self.balancer.in_flight.freed = self._serve_next
+        self._mind_limits()
         self._alarm: asyncio.TimerHandle | None = None
         self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
         self.pick_other = self.balancer.pick_other
@@ -133,6 +132,13 @@ class Dispatch:
         self.plans.adopt(self.configuration.config)
         if self.configuration.policy != policy:
             self.balancer.adopt(self.selection.picker(self.configuration.policy))
+        self.balancer.configure(self.configuration.resilience)
+        self._mind_limits()
+
+    def _mind_limits(self) -> None:
+        """Where calls may wait for the end of others, be told of each end; else save that."""
+        is_on = self.configuration.resilience.circuit_breaker.is_on
+        self.balancer.in_flight.freed = self._serve_next if is_on else None
 
     def _connect(self, endpoint: Endpoint) -> Subchannel:
         node = Subchannel(endpoint, self._connection, self.balancer.in_flight)

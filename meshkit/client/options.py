@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import final
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, final
 
 import grpc
 
@@ -14,6 +14,7 @@ from meshkit.client.connection import ConnectionOptions
 from meshkit.client.subchannel import Subchannel
 from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError
+from meshkit.fields import camel_case
 from meshkit.service_config import ServiceConfig
 
 __all__ = ["ChannelOptions", "ChannelStatus", "EndpointStatus"]
@@ -37,7 +38,8 @@ class ChannelOptions:
         propagate_deadline: whether a call that is made while another is served gets at most the
             time that remains for that one.
         retry_limits: what retries and hedges may cost.
-        resilience: outlier detection, circuit breaking, slow start.
+        resilience: outlier detection, circuit breaking, slow start; short for the fields of the
+            service config.
     """
 
     policy: str | Policy | None = None
@@ -49,23 +51,34 @@ class ChannelOptions:
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     propagate_deadline: bool = True
     retry_limits: RetryLimits = field(default_factory=RetryLimits)
-    resilience: Resilience = field(default_factory=Resilience)
+    resilience: Resilience | None = None
 
     def __post_init__(self) -> None:
         if self.subset is not None and self.subset < 1:
             raise ConfigError(f"subset must be 1 or more, got {self.subset}; None is no subset")
-        given = self.service_config and self.service_config.load_balancing_config
-        if self.policy is not None and given is not None:
-            raise ConfigError("give the policy once: as policy, or in the service config")
+        given = self.service_config or ServiceConfig()
+        twice = [name for name in self._shorthands if getattr(given, name) is not None]
+        if twice:
+            raise ConfigError(
+                f"give {camel_case(twice[0])} once: as an argument, or in the service config"
+            )
 
     @property
     def config(self) -> ServiceConfig:
         """All that the code says of how calls are made."""
-        config = self.service_config or ServiceConfig()
-        if self.policy is None:
-            return config
-        policy = policy_named(self.policy) if isinstance(self.policy, str) else self.policy
-        return replace(config, load_balancing_config=policy)
+        return replace(self.service_config or ServiceConfig(), **self._shorthands)
+
+    @property
+    def _shorthands(self) -> dict[str, Any]:
+        """Fields of a service config that were given as arguments."""
+        found: dict[str, Any] = {}
+        if isinstance(self.policy, str):
+            found["load_balancing_config"] = policy_named(self.policy)
+        elif self.policy is not None:
+            found["load_balancing_config"] = self.policy
+        if self.resilience is not None:
+            found |= {own.name: getattr(self.resilience, own.name) for own in fields(Resilience)}
+        return found
 
 
 @final

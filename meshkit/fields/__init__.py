@@ -5,6 +5,7 @@ does not say, a format does: `Annotated[int, Integer(2, 10)]`. Errors begin with
 value.
 """
 
+from meshkit.fields.codes import StatusCodes, StatusNames
 from meshkit.fields.formats import Array, Duration, Format, Integer, Number, Seconds
 from meshkit.fields.place import FieldError, Place
 from meshkit.fields.records import camel_case, check, formats_of, from_json, json_name, to_json
@@ -18,6 +19,8 @@ __all__ = [
     "Number",
     "Place",
     "Seconds",
+    "StatusCodes",
+    "StatusNames",
     "camel_case",
     "check",
     "formats_of",

@@ -126,7 +126,7 @@ class Record(Format):
         try:
             return self.kind(**found)
         except FieldError as error:  # a rule that its class has for a field
-            raise place.within(error.path).error(error.problem) from None
+            raise place.within(camel_case(error.path)).error(error.problem) from None
         except ConfigError as error:
             raise place.error(str(error)) from None
 

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, final
 
-from meshkit.balancer import DEFAULT_POLICY, POLICIES, Policy, policy_named
+from meshkit.balancer import (
+    DEFAULT_POLICY,
+    POLICIES,
+    CircuitBreaker,
+    OutlierDetection,
+    Policy,
+    SlowStart,
+    policy_named,
+)
 from meshkit.errors import ConfigError
 from meshkit.fields import FieldError, Integer, Number, Place, check, from_json, to_json
 from meshkit.service_config.methods import MethodConfig
-from meshkit.service_config.policies import PolicyList, modernized
+from meshkit.service_config.policies import PolicyList, modernized, unwrapped
 
 __all__ = [
     "DEFAULTS",
@@ -68,12 +76,19 @@ class ServiceConfig:
         method_config: for methods by name; the most specific one that names a method holds.
         retry_throttling: when retries pause.
         health_check_config: whose health the connections watch.
+        outlier_detection: when endpoints whose calls fail get none for a while (gRFC A50). In gRPC
+            it is a policy with a child, which is read as well.
+        circuit_breaker: how many calls are under way at a time. Of meshkit.
+        slow_start: how new endpoints grow into their share. Of meshkit.
     """
 
     load_balancing_config: Annotated[Policy, PolicyList(POLICIES)] | None = None
     method_config: tuple[MethodConfig, ...] = ()
     retry_throttling: RetryThrottling | None = None
     health_check_config: HealthCheckConfig | None = None
+    outlier_detection: OutlierDetection | None = None
+    circuit_breaker: CircuitBreaker | None = None
+    slow_start: SlowStart | None = None
     _by_path: Mapping[str, MethodConfig] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,9 +112,11 @@ class ServiceConfig:
         if isinstance(source, ServiceConfig):
             return source
         document = _decoded(source)
-        if isinstance(document, Mapping):
-            document = modernized(document)
-        return from_json(cls, document, Place(unknown=unknown))
+        place = Place(unknown=unknown)
+        if not isinstance(document, Mapping):
+            return from_json(cls, document, place)
+        found, document = unwrapped(modernized(document), place)
+        return replace(from_json(cls, document, place), **found)
 
     def to_json(self) -> dict[str, Any]:
         """The config as JSON has it; what is not said is left out."""
@@ -182,5 +199,10 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number in JSON")
 
 
-DEFAULTS: Final = ServiceConfig(load_balancing_config=policy_named(DEFAULT_POLICY))
+DEFAULTS: Final = ServiceConfig(
+    load_balancing_config=policy_named(DEFAULT_POLICY),
+    outlier_detection=OutlierDetection(),
+    circuit_breaker=CircuitBreaker(),
+    slow_start=SlowStart(),
+)
 """What holds where nobody says anything."""

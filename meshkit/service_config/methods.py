@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from typing import Annotated, Final, final
 
 from meshkit.errors import ConfigError
-from meshkit.fields import Duration, FieldError, Integer, Number, Seconds, check
-from meshkit.service_config.codes import StatusCodes, StatusNames
+from meshkit.fields import (
+    Duration,
+    FieldError,
+    Integer,
+    Number,
+    Seconds,
+    StatusCodes,
+    StatusNames,
+    check,
+)
 
 __all__ = ["HedgingPolicy", "MethodConfig", "MethodName", "RetryPolicy"]
 

@@ -414,6 +414,7 @@ def test_bad_comparisons_are_refused(kind, name):
 def test_the_ejection_time_is_bounded(severity, base, most, seed):
     detection = OutlierDetection(base_ejection_time=base, max_ejection_time=most)
     seconds = detection.ejection_time(severity, random.Random(seed))
+    base, most = detection.base_ejection_time, detection.max_ejection_time
     assert base <= seconds <= max(base, most)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from meshkit.balancer import PowerOfTwo, RoundRobin
+from meshkit.balancer import PowerOfTwo, Resilience, RoundRobin, SlowStart
 from meshkit.client import Channel, ChannelOptions
 from meshkit.client.configuration import Configuration
 from meshkit.errors import ConfigError
-from meshkit.service_config import ServiceConfig
-from tests.client.fakes import begin, open_channel, pending, result, serving, until
+from meshkit.service_config import DEFAULTS, ServiceConfig
+from tests.client.fakes import begin, error_of, open_channel, pending, result, serving, until
 
 pytestmark = pytest.mark.anyio
 
@@ -26,6 +26,12 @@ PATIENT = config(methodConfig=[{"name": [{}], "timeout": "9s"}])
 
 def started(channel: Channel) -> dict[str, int]:
     return {endpoint.endpoint.id: endpoint.started for endpoint in channel.status().endpoints}
+
+
+def said(channel: Channel) -> dict[str, str]:
+    """The fields that are not meshkit's own, and whose they are."""
+    sources = channel.status().config_sources
+    return {field: source for field, source in sources.items() if source != "default"}
 
 
 async def test_a_published_policy_is_used_at_once_and_what_nodes_learnt_stays() -> None:
@@ -47,10 +53,7 @@ async def test_a_published_policy_is_used_at_once_and_what_nodes_learnt_stays() 
 async def test_the_status_says_what_holds_and_whose_it_is() -> None:
     options = ChannelOptions(policy="p2c", default_service_config=PATIENT)
     async with open_channel(options=options) as (channel, resolver):
-        assert channel.status().config_sources == {
-            "loadBalancingConfig": "code",
-            "methodConfig[*].timeout": "mesh",
-        }
+        assert said(channel) == {"loadBalancingConfig": "code", "methodConfig[*].timeout": "mesh"}
         resolver.publish(
             config(
                 loadBalancingConfig=[{"round_robin": {}}],
@@ -59,7 +62,7 @@ async def test_the_status_says_what_holds_and_whose_it_is() -> None:
         )
         await until(lambda: "registry" in channel.status().config_sources.values())
         status = channel.status()
-        assert status.config_sources == {
+        assert said(channel) == {
             "loadBalancingConfig": "code",
             "methodConfig[*].timeout": "registry",
         }
@@ -73,7 +76,43 @@ async def test_the_status_says_what_holds_and_whose_it_is() -> None:
 
 async def test_without_any_word_the_default_holds() -> None:
     async with open_channel() as (channel, _):
-        assert channel.status().config_sources == {"loadBalancingConfig": "default"}
+        assert channel.status().config_sources == {
+            "loadBalancingConfig": "default",
+            "outlierDetection": "default",
+            "circuitBreaker": "default",
+            "slowStart": "default",
+        }
+        assert channel.status().service_config == DEFAULTS
+
+
+async def test_what_is_done_around_the_policy_follows_the_config() -> None:
+    async with serving("a") as servers, open_channel(*servers) as (channel, resolver):
+        resolver.publish(config(circuitBreaker={"maxRequests": 1}))
+        await until(lambda: said(channel) == {"circuitBreaker": "registry"})
+        first = begin(channel, "unary_unary", b"sleep:0.2")
+        error = await error_of(begin(channel, "unary_unary", b"x"))
+        assert "max_requests" in error.details()
+        waiting = begin(channel, "unary_unary", b"x", wait_for_ready=True)
+        await result(first)
+        assert await result(waiting) == [b"x@a"]
+
+        holding, waiting = (
+            begin(channel, "unary_unary", b"sleep:0.2", wait_for_ready=True) for _ in range(2)
+        )
+        await until(lambda: channel.status().waiting == 1)
+        resolver.publish(None)
+        await until(lambda: channel.status().waiting == 0)
+        await result(holding)
+        await result(waiting)
+
+
+async def test_what_is_given_as_an_argument_is_not_given_in_the_config() -> None:
+    calm = Resilience(slow_start=SlowStart(window=0.0))
+    assert (
+        ChannelOptions(resilience=calm, service_config=PATIENT).config.slow_start == calm.slow_start
+    )
+    with pytest.raises(ConfigError, match="give slowStart once"):
+        ChannelOptions(resilience=calm, service_config=config(slowStart={"window": "1s"}))
 
 
 async def test_the_config_of_a_method_is_kept_until_another_one_comes() -> None:
@@ -86,7 +125,7 @@ async def test_the_config_of_a_method_is_kept_until_another_one_comes() -> None:
 
 
 async def test_a_policy_is_given_once() -> None:
-    with pytest.raises(ConfigError, match="policy once"):
+    with pytest.raises(ConfigError, match="give loadBalancingConfig once"):
         ChannelOptions(policy="p2c", service_config=TURNS)
     assert ChannelOptions(policy="p2c", service_config=PATIENT).config == ServiceConfig(
         load_balancing_config=PowerOfTwo(), method_config=PATIENT.method_config

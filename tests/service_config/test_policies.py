@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 import pytest
 
-from meshkit.balancer import Clock, Picker, PowerOfTwo, RoundRobin
+from meshkit.balancer import (
+    Clock,
+    OutlierDetection,
+    Picker,
+    PowerOfTwo,
+    RoundRobin,
+    SuccessRateEjection,
+)
 from meshkit.errors import ConfigError
 from meshkit.fields import FieldError, Integer, Place, Seconds, check
 from meshkit.service_config import ServiceConfig
@@ -117,3 +124,58 @@ def test_the_deprecated_name_of_a_policy() -> None:
     for wrong in ("grpclb", 1, ["p2c"]):
         with pytest.raises(FieldError, match=r"^loadBalancingPolicy: must be one of "):
             policy(loadBalancingPolicy=wrong)
+
+
+DETECTION = "loadBalancingConfig[0].outlier_detection_experimental"
+
+
+def wrapped(child: Any = "leave out", **parameters: Any) -> ServiceConfig:
+    if child != "leave out":
+        parameters["childPolicy"] = child
+    return ServiceConfig.parse(
+        {"loadBalancingConfig": [{"outlier_detection_experimental": parameters}]}
+    )
+
+
+def test_outlier_detection_as_a_policy_with_a_child() -> None:
+    config = wrapped(
+        [{"new": {}}, {"round_robin": {}}],
+        interval="2s",
+        successRateEjection={"minimumHosts": 3},
+    )
+    assert config == ServiceConfig(
+        load_balancing_config=RoundRobin(),
+        outlier_detection=OutlierDetection(
+            interval=2.0, success_rate_ejection=SuccessRateEjection(minimum_hosts=3)
+        ),
+    )
+    assert ServiceConfig.parse(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, ".childPolicy: must be an array of policies, got null"),
+        ({"child": []}, ".childPolicy: no known policy; known: "),
+        (
+            {"child": [{"p2c": {}}], "interval": 1},
+            '.interval: must be a duration above 0s, such as "1.5s", got 1',
+        ),
+        (
+            {"child": [{"outlier_detection_experimental": {"childPolicy": [{"p2c": {}}]}}]},
+            ".childPolicy[0].outlier_detection_experimental: outlierDetection is given twice",
+        ),
+    ],
+)
+def test_what_is_wrong_with_it_is_named_where_it_stands(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        wrapped(**given)
+    assert str(caught.value).startswith(DETECTION + said)
+
+
+def test_outlier_detection_is_given_in_one_way() -> None:
+    around = {"outlier_detection_experimental": {"childPolicy": [{"p2c": {}}]}}
+    with pytest.raises(FieldError, match="outlierDetection is given twice"):
+        ServiceConfig.parse({"outlierDetection": {}, "loadBalancingConfig": [around]})
+    with pytest.raises(FieldError, match="must be an object, got 1"):
+        ServiceConfig.parse({"loadBalancingConfig": [{"outlier_detection_experimental": 1}]})

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meshkit.fields import FieldError, Place
+from meshkit.fields.codes import CODES
 from meshkit.service_config import ServiceConfig, merge
-from meshkit.service_config.codes import CODES
 from meshkit.service_config.policies import PolicyList
 from tests.service_config.test_policies import Aging
 

@@ -6,7 +6,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias, final
 
-from meshkit.fields import Array, Format, Place
+from meshkit.fields.formats import Array, Format
+from meshkit.fields.place import Place
 
 __all__ = ["CODES", "StatusCodes", "StatusNames"]
 
