@@ -18,7 +18,7 @@ from itertools import count
 
 from benchmarks.channels import policies
 from benchmarks.figures import verdict
-from meshkit.balancer import Balancer, Load, Policy, Readiness
+from meshkit.balancer import Balancer, Load, Maglev, Policy, Readiness, RingHash, Sticky
 from meshkit.endpoint import Endpoint, EndpointSet
 
 SIZES = (10, 1_000, 10_000)
@@ -45,6 +45,14 @@ class Call:
     path: str
     metadata: tuple[tuple[str, str], ...]
 
+
+BY_KEY: dict[str, Policy] = {
+    "ring_hash": RingHash(key="session"),
+    "ring_hash, bounded load": RingHash(key="session", hash_balance_factor=125),
+    "maglev": Maglev(key="session"),
+    "maglev, bounded load": Maglev(key="session", hash_balance_factor=125),
+    "sticky": Sticky(key="session"),
+}
 
 CALLS = [Call("/bench.Echo/Unary", (("session", f"user-{n}"),)) for n in range(5_000)]
 
@@ -172,7 +180,7 @@ def measure_picks() -> None:
     print(f"\nns per pick among so many endpoints; us for one change among {most:,}, with a pick")
     columns = [*(f"{size:,}" for size in SIZES), "uneven", "weight", "address", "reconnect"]
     print(f"{'':28} {' '.join(f'{column:>10}' for column in columns)}")
-    for name, policy in policies().items():
+    for name, policy in (policies() | BY_KEY).items():
         clients = [Client(policy, size) for size in SIZES]
         largest = Client(policy, most, uneven=True)
         picks = [client.pick_cost() for client in (*clients, largest)]

@@ -42,25 +42,26 @@ class Bound:
 
     def owner(self, table: Table, place: int) -> Any:
         """The owner of a hash, or the first after it with room; of many without, the least busy."""
-        for node in list(islice(self._seen, _LOOKS)):
-            self._count(node, node.pending)
+        seen = self._seen
+        for busy in list(islice(seen, _LOOKS)):
+            pending = busy.pending
+            self._total += pending - seen.pop(busy)
+            if pending:
+                seen[busy] = pending
         # A node of weight w is full when `pending * unit >= most * w`.
         most, unit = self._factor * (self._total + 1), 100 * table.weight
         node = table.owner(place)
         if node.pending * unit >= most * node.endpoint.weight:
             node = _search(list(islice(table.walk(place), _FAR)), most, unit)
-        self._count(node, node.pending + 1)
+        pending = node.pending + 1
+        self._total += pending - seen.pop(node, 0)
+        seen[node] = pending
         return node
 
     def forget(self, nodes: Collection[Node]) -> None:
         """Nodes that have gone no longer count."""
         for node in nodes:
-            self._count(node, 0)
-
-    def _count(self, node: Node, pending: int) -> None:
-        self._total += pending - self._seen.pop(node, 0)
-        if pending:
-            self._seen[node] = pending
+            self._total -= self._seen.pop(node, 0)
 
 
 def _search(nodes: list[Node], most: int, unit: int) -> Node:

@@ -62,8 +62,11 @@ def key_reader(key: HashKey) -> Callable[[PickInfo], bytes]:
 
 
 def _header(name: str, info: PickInfo) -> bytes:
-    values = [value for key, value in info.metadata if key == name]
-    return _bytes(values[0]) if len(values) == 1 else b",".join(map(_bytes, values))
+    found: str | bytes = b""
+    for key, value in info.metadata:
+        if key == name:
+            found = b",".join((_bytes(found), _bytes(value))) if found else value
+    return _bytes(found)
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -25,6 +25,7 @@ __all__ = ["Maglev", "MaglevTable", "fill"]
 
 _RATE: Final = 1_000_000  # steps of work for each second that passes; one takes some 60 ns
 _MOST: Final = 50_000  # steps for one pick, however long ago the last one was
+_LEAST: Final = 256
 _ROW: Final = 50  # steps that it takes to begin with a node
 
 
@@ -102,11 +103,10 @@ class MaglevTable:
         """The node of a place's slot."""
         if self._work is not None:
             self._go_on(self._work)
-        if self._slots:
-            node = self._slots[place % self._size]
-            if node in self._row_of:
-                return node
-        return next(self.walk(place))
+        if not self._slots:
+            return self._rows[place * len(self._rows) >> 64].node
+        node = self._slots[place % self._size]
+        return node if node in self._row_of else next(self.walk(place))
 
     def walk(self, place: int) -> Iterator[Any]:
         """The nodes of all slots from that one on, and then of all there are, round and round."""
@@ -149,6 +149,8 @@ class MaglevTable:
     def _go_on(self, work: Generator[None, int, list[Node]]) -> None:
         now = self._now()
         steps = min(_MOST, int((now - self._worked_at) * _RATE))
+        if steps < _LEAST:
+            return
         self._worked_at = now
         try:
             work.send(steps)

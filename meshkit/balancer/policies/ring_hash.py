@@ -24,7 +24,8 @@ from meshkit.fields import Integer, check
 __all__ = ["Ring", "RingHash"]
 
 _MOST_POINTS: Final = 8_388_608  # as xDS has it
-_CHUNK: Final = 256
+_CHUNK: Final = 256  # points, when it was just cut
+_LONGEST: Final = 2 * _CHUNK
 
 RingSize: TypeAlias = Annotated[int, Integer(1, cap=_MOST_POINTS)]
 
@@ -95,7 +96,7 @@ class Ring:
     def _clear(self, doublings: int) -> None:
         self._doublings = doublings  # of the weights; less than 0: halvings
         # Each chunk is of the points from its start to the next one's; starts do not move.
-        self._starts = [0]
+        self._starts = array("Q", [0])
         self._points = [array("Q")]
         self._owners: list[list[Node]] = [[]]
 
@@ -155,8 +156,9 @@ class Ring:
         return numbers_of(key, max(1, count))
 
     def _put_in(self, node: Node, points: Iterable[int]) -> None:
+        starts = self._starts
         for point in points:
-            chunk = bisect_right(self._starts, point) - 1
+            chunk = bisect_right(starts, point) - 1
             known, owners = self._points[chunk], self._owners[chunk]
             at = bisect_left(known, point)
             # Two with the same key, as while one replaces the other: all clients take the same.
@@ -164,7 +166,7 @@ class Ring:
                 at += 1
             known.insert(at, point)
             owners.insert(at, node)
-            if len(known) > 2 * _CHUNK and known[_CHUNK] != known[_CHUNK - 1]:
+            if len(known) > _LONGEST and known[_CHUNK] != known[_CHUNK - 1]:
                 self._split(chunk)
 
     def _split(self, chunk: int) -> None:
@@ -174,8 +176,9 @@ class Ring:
         self._owners[chunk : chunk + 1] = [owners[:_CHUNK], owners[_CHUNK:]]
 
     def _take_out(self, node: Node, points: Iterable[int]) -> None:
+        starts = self._starts
         for point in points:
-            chunk = bisect_right(self._starts, point) - 1
+            chunk = bisect_right(starts, point) - 1
             known, owners = self._points[chunk], self._owners[chunk]
             at = owners.index(node, bisect_left(known, point))
             del known[at], owners[at]
