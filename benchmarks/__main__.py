@@ -46,7 +46,7 @@ def tails(given: argparse.Namespace) -> None:
     measure_tails(
         given.case,
         given.policy,
-        clients=given.clients,
+        counts=given.clients,
         rounds=given.rounds,
         seconds=given.seconds,
     )

@@ -11,25 +11,19 @@ each are load, but are not measured.
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
 import random
 import statistics
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
-import grpc.aio
-
-from benchmarks.channels import DEFAULT, NATIVE, RAW, opened, policies
-from benchmarks.figures import percentile, spread, verdict
+from benchmarks.channels import DEFAULT, NATIVE, RAW, policies
+from benchmarks.clients import Plan, Result, clients
+from benchmarks.figures import spread, verdict
 from benchmarks.proxy_kinds import ENVOY, proxy
-from benchmarks.servers import UNARY, Fleet, fleet
+from benchmarks.servers import fleet
 
 MAIN = (DEFAULT, NATIVE, ENVOY.name)
-CALL_TIMEOUT = 30.0  # seconds; longer than the longest queue
 
 
 @dataclass(frozen=True)
@@ -89,131 +83,18 @@ CASES = {
 }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What one client is to do."""
-
-    channel: str  # a name of `benchmarks.channels.opened`
-    addresses: tuple[str, ...]
-    seed: str
-    rate: float  # calls/s
-    warm: float  # seconds
-    seconds: float
-
-    def arrivals(self) -> Iterator[float]:
-        """When calls are due, in seconds from the start."""
-        dice = random.Random(self.seed)
-        at = dice.expovariate(self.rate)
-        while at < self.warm + self.seconds:
-            yield at
-            at += dice.expovariate(self.rate)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of the load of all clients, the first seconds left out."""
-
-    p50: float  # seconds, of the calls that were answered
-    p99: float
-    p999: float
-    failed: float  # of all calls
-    odd_share: float  # of the calls that servers had
-
-
-# -- the clients, each a process
-
-
-def _client(pipe: Connection) -> None:
-    while (plan := pipe.recv()) is not None:
-        asyncio.run(_run(plan, pipe))
-
-
-async def _run(plan: Plan, pipe: Connection) -> None:
-    """Answers with the latency of each call, or None for one that failed."""
-    found: list[float | None] = []
-    async with opened(plan.channel, plan.addresses) as channel:
-        call = channel.unary_unary(UNARY)
-        pipe.send("ready")
-        began = await asyncio.to_thread(pipe.recv)
-        async with asyncio.TaskGroup() as calls:
-            for at in plan.arrivals():
-                if (early := began + at - time.monotonic()) > 0:
-                    await asyncio.sleep(early)
-                calls.create_task(_measure(call, began + at, found if at >= plan.warm else []))
-    pipe.send(found)
-
-
-async def _measure(
-    call: grpc.aio.UnaryUnaryMultiCallable, due: float, found: list[float | None]
-) -> None:
-    try:
-        await call(b"x", timeout=CALL_TIMEOUT)
-    except grpc.aio.AioRpcError:
-        found.append(None)
-    else:
-        found.append(time.monotonic() - due)
-
-
-class Clients:
-    """Client processes that do the same at the same time."""
-
-    def __init__(self, pipes: Sequence[Connection]) -> None:
-        self._pipes = pipes
-
-    def run(self, plan: Plan, servers: Fleet, odd: int) -> Result:
-        """The load of `plan`, shared by all."""
-        rate = plan.rate / len(self._pipes)
-        for number, pipe in enumerate(self._pipes):
-            pipe.send(replace(plan, seed=f"{plan.seed} {number}", rate=rate))
-        for pipe in self._pipes:
-            pipe.recv()  # it is connected
-        began = time.monotonic() + 0.05
-        for pipe in self._pipes:
-            pipe.send(began)
-        time.sleep(max(0.0, began + plan.warm - time.monotonic()))
-        before = servers.calls()
-        found = [latency for pipe in self._pipes for latency in pipe.recv()]
-        had = [after - earlier for after, earlier in zip(servers.calls(), before, strict=True)]
-        good = [latency for latency in found if latency is not None]
-        return Result(
-            *(percentile(good, share) for share in (0.5, 0.99, 0.999)),
-            failed=1 - len(good) / len(found),
-            odd_share=sum(had[:odd]) / sum(had),
-        )
-
-
-@contextmanager
-def _clients(count: int) -> Iterator[Clients]:
-    spawn = multiprocessing.get_context("spawn")
-    with ExitStack() as stack:
-        pipes = []
-        for _ in range(count):
-            ours, theirs = spawn.Pipe()
-            stack.enter_context(ours)
-            process = spawn.Process(target=_client, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            stack.callback(process.join)
-            stack.callback(process.kill)
-            pipes.append(ours)
-        yield Clients(pipes)
-
-
-# -- the figures
-
-
 def measure_tails(
     cases: Sequence[str],
     names: Sequence[str],
     *,
-    clients: Sequence[int],
+    counts: Sequence[int],
     rounds: int,
     seconds: float,
 ) -> None:
     """Print a table for each case and number of clients."""
     for key in cases:
         case = CASES[key]
-        for count in clients:
+        for count in counts:
             print(f"\n({key}) {case.title}; {case.rate:.0f} calls/s, {count} client(s)")
             results = _compare(case, names, count, rounds=rounds, seconds=seconds)
             _print(results)
@@ -221,7 +102,7 @@ def measure_tails(
 
 
 def _compare(
-    case: Case, names: Sequence[str], clients: int, *, rounds: int, seconds: float
+    case: Case, names: Sequence[str], count: int, *, rounds: int, seconds: float
 ) -> dict[str, list[Result]]:
     with fleet(case.servers) as servers, ExitStack() as stack:
         channels = {name: (name, tuple(servers.addresses)) for name in names}
@@ -229,7 +110,7 @@ def _compare(
             del channels[ENVOY.name]
             if envoy := stack.enter_context(proxy(ENVOY, servers.ports)):
                 channels[ENVOY.name] = (RAW, (envoy.address,))
-        running = stack.enter_context(_clients(clients))
+        running = stack.enter_context(clients(count))
         results: dict[str, list[Result]] = {name: [] for name in channels}
         for number in range(rounds):
             for name in random.sample(list(channels), len(channels)):

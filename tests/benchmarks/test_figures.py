@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.clients import Plan
 from benchmarks.figures import percentile, spread, verdict
 from benchmarks.load import Slice
 from benchmarks.processes import cpu_of, on_cores, running, split_cores, wait_listening
-from benchmarks.tails import Plan
 
 PLAN = Plan("grpc round_robin", ("127.0.0.1:1",), "seed", rate=400.0, warm=1.0, seconds=4.0)
 
