@@ -49,6 +49,7 @@ class Result:
     p999: float
     failed: float  # of all calls
     odd_share: float  # of the calls that servers had
+    late: float  # seconds, p99: how late calls were begun; a busy machine shows here
 
 
 def _client(pipe: Connection) -> None:
@@ -57,8 +58,8 @@ def _client(pipe: Connection) -> None:
 
 
 async def _run(plan: Plan, pipe: Connection) -> None:
-    """Answers with the latency of each call, or None for one that failed."""
-    found: list[float | None] = []
+    """Answers with how late each call was begun, and its latency or None for one that failed."""
+    found: list[tuple[float, float | None]] = []
     async with opened(plan.channel, plan.addresses) as channel:
         call = channel.unary_unary(UNARY)
         pipe.send("ready")
@@ -72,14 +73,15 @@ async def _run(plan: Plan, pipe: Connection) -> None:
 
 
 async def _measure(
-    call: grpc.aio.UnaryUnaryMultiCallable, due: float, found: list[float | None]
+    call: grpc.aio.UnaryUnaryMultiCallable, due: float, found: list[tuple[float, float | None]]
 ) -> None:
+    late = time.monotonic() - due
     try:
         await call(b"x", timeout=CALL_TIMEOUT)
     except grpc.aio.AioRpcError:
-        found.append(None)
+        found.append((late, None))
     else:
-        found.append(time.monotonic() - due)
+        found.append((late, time.monotonic() - due))
 
 
 class Clients:
@@ -100,13 +102,14 @@ class Clients:
             pipe.send(began)
         time.sleep(max(0.0, began + plan.warm - time.monotonic()))
         before = servers.calls()
-        found = [latency for pipe in self._pipes for latency in pipe.recv()]
+        late, found = zip(*(call for pipe in self._pipes for call in pipe.recv()), strict=True)
         had = [after - earlier for after, earlier in zip(servers.calls(), before, strict=True)]
         good = [latency for latency in found if latency is not None]
         return Result(
             *(percentile(good, share) for share in (0.5, 0.99, 0.999)),
             failed=1 - len(good) / len(found),
             odd_share=sum(had[:odd]) / sum(had),
+            late=percentile(late, 0.99),
         )
 
 

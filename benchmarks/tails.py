@@ -6,16 +6,19 @@ slow server and not measure those who would have waited.
 
 The servers wait without burning CPU, so two cores carry all of it. Each policy meets the same
 arrivals, one policy after the other in random order, each with new channels; the first seconds of
-each are load, but are not measured.
+each are load, but are not measured. On a machine that is busy with other things calls begin late,
+and that is in their latencies: the column "late" shows it (p99; 1 ms is the event loop's clock),
+and what was disturbed so is measured again, up to three times.
 """
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.channels import DEFAULT, NATIVE, RAW, policies
 from benchmarks.clients import Plan, Result, clients
@@ -23,6 +26,8 @@ from benchmarks.figures import spread, verdict
 from benchmarks.proxy_kinds import ENVOY, proxy
 from benchmarks.servers import fleet
 
+QUIET = 0.005  # seconds that calls may be late
+TRIES = 3
 MAIN = (DEFAULT, NATIVE, ENVOY.name)
 
 
@@ -116,26 +121,35 @@ def _compare(
             for name in random.sample(list(channels), len(channels)):
                 seed = f"{case.title} {number}"
                 plan = Plan(*channels[name], seed, case.rate, case.warm, seconds)
-                results[name].append(running.run(plan, servers, case.odd))
+                results[name].append(_quiet(partial(running.run, plan, servers, case.odd)))
     return results
+
+
+def _quiet(run: Callable[[], Result]) -> Result:
+    """The first that was not disturbed, or the one that was least."""
+    found = [run()]
+    while found[-1].late > QUIET and len(found) < TRIES:
+        found.append(run())
+    return min(found, key=lambda result: result.late)
 
 
 def _print(results: dict[str, list[Result]]) -> None:
     native = results.get(NATIVE)
     columns = (
-        f"{'p50':>6} {'p99':>20} {'p99.9':>7} {'p99 / native':>20} {'odd share':>9} {'failed':>7}"
+        f"{'p50':>6} {'p99':>20} {'p99.9':>7} {'p99 / native':>20} {'odd share':>9} {'failed':>7} "
+        f"{'late':>6}"
     )
     print(f"{'ms, medians (spread) of the rounds':36} {columns}")
     for name, found in results.items():
-        p50, p999, odd, failed = (
+        p50, p999, odd, failed, late = (
             statistics.median(getattr(result, figure) for result in found)
-            for figure in ("p50", "p999", "odd_share", "failed")
+            for figure in ("p50", "p999", "odd_share", "failed", "late")
         )
         p99 = spread([result.p99 * 1e3 for result in found], "6.1f")
         ratio = spread(_ratios(found, native, "p99"), "6.3f") if native else ""
         print(
             f"{name:36} {p50 * 1e3:6.1f} {p99:>20} {p999 * 1e3:7.1f} {ratio:>20} "
-            f"{odd:9.1%} {failed:7.1%}",
+            f"{odd:9.1%} {failed:7.1%} {late * 1e3:6.1f}",
             flush=True,
         )
 
