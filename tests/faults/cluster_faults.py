@@ -10,7 +10,7 @@ from tests.faults.fleet import Fleet
 from tests.faults.outages import Fault
 from tests.faults.registry import Setup
 
-__all__ = ["CUT_OFF", "OF_CLUSTER"]
+__all__ = ["CUT_OFF", "OF_CLUSTER", "SEVERABLE"]
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _leaderless_twice(fleet: Fleet) -> Iterator[None]:
 
 
 _CLUSTER: Final = Setup(members=3)
-_SEVERABLE: Final = Setup(members=3, severable=True)
+SEVERABLE: Final = Setup(members=3, severable=True)
 
 OF_CLUSTER: Final = (
     Fault(name="member-frozen", hurt=_frozen, setup=_CLUSTER, news_within=3.0),
@@ -80,4 +80,4 @@ OF_CLUSTER: Final = (
     Fault(name="two-leaders-lost", hurt=_leaderless_twice, setup=_CLUSTER, news_within=3.0),
 )
 
-CUT_OFF: Final = Fault(name="member-cut-off", hurt=_cut_off, setup=_SEVERABLE, news_within=5.0)
+CUT_OFF: Final = Fault(name="member-cut-off", hurt=_cut_off, setup=SEVERABLE, news_within=5.0)

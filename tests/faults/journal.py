@@ -10,16 +10,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 from meshkit.endpoint import Delta, Endpoint
 from meshkit.events import Event
 
-__all__ = ["OK", "Call", "Happening", "Journal", "read_calls", "read_happenings", "read_runs"]
+__all__ = [
+    "OK",
+    "Call",
+    "Happening",
+    "Journal",
+    "Records",
+    "calls_of",
+    "happenings_of",
+    "name_of",
+    "runs_of",
+]
+
+T = TypeVar("T")
 
 OK: Final = "OK"
 
@@ -110,24 +122,43 @@ def _runs(stem: Path) -> Path:
     return stem.with_suffix(".runs")
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    """All complete lines; the process may be writing the last one."""
-    if path.exists():
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+class Records(Generic[T]):
+    """What a file has of one process; each line is read once, when it is complete.
+
+    Args:
+        path: of the file, which may not be there yet.
+        read: makes a record of a line.
+    """
+
+    def __init__(self, path: Path, read: Callable[[Any], T]) -> None:
+        self._path = path
+        self._read = read
+        self._offset = 0
+        self._records: list[T] = []
+
+    def so_far(self) -> list[T]:
+        """All records until now, in order."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                lines = file.read().splitlines(keepends=True)
+            for line in lines:
+                if line.endswith(b"\n"):
+                    self._offset += len(line)
+                    self._records.append(self._read(json.loads(line)))
+        return list(self._records)
 
 
-def read_happenings(stem: Path) -> list[Happening]:
-    """The events of a process so far."""
-    return [Happening(**line) for line in _lines(_events(stem))]
+def happenings_of(stem: Path) -> Records[Happening]:
+    """The events of a process."""
+    return Records(_events(stem), lambda line: Happening(**line))
 
 
-def read_calls(stem: Path) -> list[Call]:
-    """The calls of a process that have ended so far."""
-    return [Call(**line) for line in _lines(_calls(stem))]
+def calls_of(stem: Path) -> Records[Call]:
+    """The calls of a process that have ended."""
+    return Records(_calls(stem), lambda line: Call(**line))
 
 
-def read_runs(stem: Path) -> list[str]:
-    """The ids of the calls that a process has run so far, in that order."""
-    return list(_lines(_runs(stem)))
+def runs_of(stem: Path) -> Records[str]:
+    """The ids of the calls that a process has run."""
+    return Records(_runs(stem), str)

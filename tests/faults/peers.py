@@ -35,7 +35,7 @@ class PeerNetwork:
         self._dialled, listening = ports[:size], ports[size:]
         self._lines = {
             (of, to): TcpProxy(f"127.0.0.1:{listening[to]}")
-            for of, to in itertools.permutations(numbers, 2)
+            for of, to in itertools.product(numbers, repeat=2)  # they may ask themselves, too
         }
         peers = [f"m{n}=http://127.0.0.1:{port}" for n, port in enumerate(self._dialled)]
         self.members = [
@@ -82,8 +82,8 @@ class PeerNetwork:
     def cut_off(self, member: EtcdProcess) -> None:
         """Nothing gets through from `member` to the others, nor from them to it, until `heal`."""
         number = self.members.index(member)
-        for pair, line in self._lines.items():
-            if number in pair:
+        for (of, to), line in self._lines.items():
+            if (of == number) != (to == number):
                 line.pause()
 
     def heal(self) -> None:
@@ -102,17 +102,18 @@ class PeerNetwork:
     ) -> None:
         """A call to member `to`, over the line from its caller."""
         with suppress(ConnectionError):
-            line = self._lines[self._caller(writer.get_extra_info("peername")[1]), to]
+            port = writer.get_extra_info("peername")[1]
+            line = self._lines[self._caller(port, self._dialled[to]), to]
             from_line, to_line = await asyncio.open_connection(*line.address.split(":"))
             try:
                 await asyncio.gather(_pump(reader, to_line), _pump(from_line, writer))
             finally:
                 to_line.transport.abort()
 
-    def _caller(self, port: int) -> int:
-        """Which member has a socket at a port of its own choice; ConnectionError if none has."""
+    def _caller(self, port: int, dialled: int) -> int:
+        """Which member dials from a port; ConnectionError if none does."""
         for number, member in enumerate(self.members):
-            if port in _ports_of(member):
+            if (port, dialled) in _connections(member):
                 return number
         raise ConnectionError(f"no member dialled from port {port}")
 
@@ -128,12 +129,16 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         await sink.wait_closed()
 
 
-def _ports_of(member: EtcdProcess) -> set[int]:
-    """The local ports of all TCP sockets of a member; none if it does not run."""
+def _connections(member: EtcdProcess) -> set[tuple[int, int]]:
+    """The ports on both sides, its own first, of all TCP sockets of a member that runs."""
     sockets: set[str] = set()
     with suppress(OSError, RuntimeError):  # it, or a descriptor of it, is gone
         for file in Path(f"/proc/{member.pid}/fd").iterdir():
             with suppress(OSError):
                 sockets.add(str(file.readlink()))
     rows = (row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return {int(row[1].rpartition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in sockets}
+    return {(_port(row[1]), _port(row[2])) for row in rows if f"socket:[{row[9]}]" in sockets}
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)

@@ -14,11 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.faults.journal import Call, Happening, read_calls, read_happenings, read_runs
+from tests.faults.journal import Call, Happening, Records, calls_of, happenings_of, runs_of
 
 __all__ = ["Program", "arguments", "end_with_parent", "wait_until"]
 
 _ROOT: Final = Path(__file__).parents[2]
+_ENVIRONMENT: Final = {
+    "MESHKIT_CACHE": "off",  # nothing helps but what it has seen
+    "MALLOC_ARENA_MAX": "1",  # with one for each thread, memory grows although nothing is kept
+}
 _START: Final = 30.0  # seconds, on a machine that has other things to do
 _END: Final = 60.0
 _CORE: Final = re.compile(r"[IWEF]\d{4} |WARNING: All log messages before absl")
@@ -55,15 +59,18 @@ class Program:
 
     def __init__(self, name: str, module: str, folder: Path, *flags: str) -> None:
         self.name = name
-        self._stem = folder / name
+        stem = folder / name
+        self._calls: Records[Call] = calls_of(stem)
+        self._happenings: Records[Happening] = happenings_of(stem)
+        self._runs: Records[str] = runs_of(stem)
         self._output = folder / f"{name}.output"
         command = [sys.executable, "-m", f"tests.faults.{module}"]
-        command += ["--name", name, "--journal", str(self._stem), *flags]
+        command += ["--name", name, "--journal", str(stem), *flags]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
                 cwd=_ROOT,
-                env=os.environ | {"MESHKIT_CACHE": "off"},  # nothing helps but what it has seen
+                env=os.environ | _ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -77,15 +84,15 @@ class Program:
 
     def calls(self) -> list[Call]:
         """Its calls that have ended so far."""
-        return read_calls(self._stem)
+        return self._calls.so_far()
 
     def runs(self) -> list[str]:
         """The ids of the calls that its handlers were given so far."""
-        return read_runs(self._stem)
+        return self._runs.so_far()
 
     def happenings(self, what: str) -> list[Happening]:
         """Its events of one name so far."""
-        return [happening for happening in read_happenings(self._stem) if happening.what == what]
+        return [happening for happening in self._happenings.so_far() if happening.what == what]
 
     def wait_ready(self) -> Happening:
         """Return when it says that it is ready."""

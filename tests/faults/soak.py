@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tests.faults.cluster_faults import OF_CLUSTER
+from tests.faults.cluster_faults import CUT_OFF, OF_CLUSTER, SEVERABLE
 from tests.faults.fleet import Fleet, Size
 from tests.faults.outages import Fault, undergo
 from tests.faults.outcome import Outcome
@@ -25,7 +25,7 @@ from tests.faults.registry import Setup
 from tests.faults.registry_faults import OF_DATA, OF_ETCD, OF_THE_WAY
 from tests.faults.vitals import Growth
 
-__all__ = ["SINGLE", "SIZE", "soak"]
+__all__ = ["CLUSTER", "SINGLE", "SIZE", "Kind", "soak"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ SINGLE: Final = Kind(
     # Garbage has values of 1 MB: what an allocator keeps of them would hide what a leak takes.
     faults=[f for f in (*OF_ETCD, *OF_DATA, *OF_THE_WAY) if f.name != "garbage"],
 )
-CLUSTER: Final = Kind(name="soak-cluster", setup=Setup(members=3), faults=OF_CLUSTER)
+CLUSTER: Final = Kind(name="soak-cluster", setup=SEVERABLE, faults=[*OF_CLUSTER, CUT_OFF])
 SIZE: Final = Size(servers=3, rate=50, streams=1, ttl=3)
 
 _LONGEST: Final = 6.0  # seconds of a fault, twice the TTL

@@ -1,4 +1,4 @@
-"""The soak, short: a few random faults, and what must not grow; and that growth is seen."""
+"""The soak, short: random faults, and what must not grow; and that growth is seen."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import pytest
 
 from meshkit.testing.etcd import find_etcd
 from tests.faults.journal import Happening
-from tests.faults.soak import SINGLE, SIZE, soak
+from tests.faults.soak import CLUSTER, SINGLE, SIZE, Kind, soak
 from tests.faults.vitals import Growth
 
 
 @pytest.mark.etcd
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.skipif(find_etcd() is None, reason="no etcd here")
-def test_random_faults_lose_no_call_and_leave_nothing():
-    outcome = soak(SINGLE, SIZE, seconds=10, seed=2)
+@pytest.mark.parametrize("kind", [SINGLE, CLUSTER], ids=lambda kind: kind.name)
+def test_random_faults_lose_no_call_and_leave_nothing(kind: Kind):
+    """Three minutes, as the two run one after the other or side by side."""
+    outcome = soak(kind, SIZE, seconds=90, seed=2)
     print(outcome.line())
     assert not outcome.problems, outcome.line()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar, final
 
 import anyio
 import grpc.aio
 from aetcd import rpc
 
-from meshkit.errors import RegistryUnavailable
+from meshkit.errors import RegistryError, RegistryUnavailable
 from meshkit.registry.etcd.errors import mapped
 
 __all__ = ["HAS_LEADER", "Member", "Metadata", "Rpc", "Stream"]
@@ -19,6 +20,8 @@ __all__ = ["HAS_LEADER", "Member", "Metadata", "Rpc", "Stream"]
 T = TypeVar("T")
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 Rpc: TypeAlias = Callable[["Member"], Callable[..., Any]]
+
+_STATUS: Final[Rpc] = attrgetter("maintenance.Status")
 
 HAS_LEADER: Final = ("hasleader", "true")
 """Lets a member that lost its cluster refuse at once, and end its streams (etcd API reference)."""
@@ -88,6 +91,19 @@ class Member:
         """
         with mapped(self.endpoint):
             return await _settled(method(self)(request, metadata=metadata, timeout=timeout))
+
+    async def reach(self, timeout: float) -> None:
+        """Return if it answers, whatever it says, in at most `timeout` seconds.
+
+        Raises:
+            RegistryUnavailable: it does not, or knows no leader.
+        """
+        try:
+            await self.call(_STATUS, rpc.StatusRequest(), (HAS_LEADER,), timeout)
+        except RegistryUnavailable:
+            raise
+        except RegistryError:
+            pass  # whoever refuses lives
 
     def open(self, method: Rpc, metadata: Metadata) -> Stream:
         """A stream of messages both ways; a user of this member until it is closed.

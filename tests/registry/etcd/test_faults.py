@@ -11,8 +11,9 @@ import anyio.to_thread
 import pytest
 from aetcd import rpc
 
-from meshkit.errors import RegistryUnavailable
+from meshkit.errors import RegistryAuthError, RegistryUnavailable
 from meshkit.registry.etcd import EtcdStore
+from meshkit.registry.etcd.member import Member
 from meshkit.registry.store import Compacted
 from meshkit.testing import TcpProxy
 from meshkit.testing.etcd import EtcdProcess, free_ports
@@ -210,3 +211,33 @@ async def test_member_that_is_added(make_store, prefix: str) -> None:
             async with store.watch(prefix, after=start) as changes:
                 revision = await make_store(second.endpoint).put({prefix: b""}, lease=0)
                 assert (await take(changes))[0].revision == revision
+
+
+async def test_renewal_opens_no_stream_to_nobody(
+    make_store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would cost memory for ever, and a registry may be away for days."""
+    opened = []
+    monkeypatch.setattr(Member, "open", lambda *method: opened.append(method))
+    store = make_store("127.0.0.1:1")
+    with pytest.raises(RegistryUnavailable, match=r"127\.0\.0\.1:1: UNAVAILABLE failed to connect"):
+        await store.renew(1)
+    assert opened == []
+
+
+async def test_renewal_asks_a_member_that_refuses_to_say_how_it_is(
+    etcd: EtcdProcess, make_store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status may be kept for administrators; whoever refuses lives."""
+    call = Member.call
+
+    async def refuse(self: Member, method, request, *rest):
+        if isinstance(request, rpc.StatusRequest):
+            raise RegistryAuthError("permission denied")
+        return await call(self, method, request, *rest)
+
+    monkeypatch.setattr(Member, "call", refuse)
+    store = make_store(etcd.endpoint)
+    grant = await store.grant(30)
+    assert await store.renew(grant.lease) == 30.0
+    await store.revoke(grant.lease)
