@@ -21,6 +21,7 @@ from meshkit import (
     Sticky,
     ZoneAware,
 )
+from tests.leftover import no_task_is_left
 from tests.mesh.greeters import AT_ONCE, Greeter, greet
 
 pytestmark = pytest.mark.anyio
@@ -248,9 +249,7 @@ async def test_watching_can_be_given_up_at_any_time(mesh):
             async for _ in sets:
                 pass
     assert mesh.status().registry.watches == {}
-    with anyio.fail_after(1):
-        while asyncio.all_tasks() != before:
-            await asyncio.sleep(0)
+    await no_task_is_left(before)
 
 
 async def test_after_the_mesh_closed_its_channels_refuse(mesh):

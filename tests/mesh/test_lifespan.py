@@ -12,6 +12,7 @@ from aiohttp import ClientSession, web
 from meshkit import Mesh
 from meshkit.testing.etcd import free_ports
 from tests.examples.programs import program
+from tests.leftover import no_task_is_left
 from tests.mesh.greeters import AT_ONCE, Greeter, greet
 
 
@@ -41,7 +42,7 @@ def test_fastapi_opens_and_closes_it_and_may_do_so_again(app):
                 assert await ask(app, "/sync") is True
                 assert len(await app.mesh.endpoints("s")) == 1
         assert app.mesh.status() is None
-        assert asyncio.all_tasks() == before
+        await no_task_is_left(before)
 
     asyncio.run(live())
     asyncio.run(live())  # as each `with TestClient(app)` does, on a loop of its own
@@ -97,6 +98,4 @@ async def test_aiohttp_opens_it_in_one_task_and_closes_it_in_another():
         assert await reply.text() == "aiohttp"
     await asyncio.create_task(runner.cleanup())
     assert mesh.status() is None
-    with anyio.fail_after(2):
-        while asyncio.all_tasks() != before:  # aiohttp's own connection tasks end a turn later
-            await asyncio.sleep(0)
+    await no_task_is_left(before)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -12,6 +13,7 @@ from meshkit.errors import RegistryUnavailable
 from meshkit.registry.etcd import EtcdStore
 from meshkit.registry.store import LeaseGone
 from meshkit.testing.etcd import EtcdProcess
+from tests.leftover import no_task_is_left
 from tests.registry.etcd.reading import take
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
@@ -92,17 +94,21 @@ def connections(cluster: list[EtcdProcess]) -> int:
     )
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Whatever is closed is closed then, not when a cycle is found."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.skipif(not Path("/proc/net/tcp6").exists(), reason="needs /proc")
 async def test_close_leaves_no_task_and_no_connection(
-    cluster: list[EtcdProcess], make_store, prefix: str
+    cluster: list[EtcdProcess], make_store, prefix: str, no_collector: None
 ) -> None:
-    """All sorts of use, a retired connection and errors included; and then once more.
-
-    No garbage collection: what is closed is closed then, not when a cycle is found.
-    """
+    """All sorts of use, a retired connection and errors included; and then once more."""
     store = make_store(*(member.endpoint for member in cluster))
     tasks = asyncio.all_tasks()
-    gc.disable()
     for _ in range(2):
         grant = await store.grant(60)
         await store.renew(grant.lease)
@@ -119,10 +125,10 @@ async def test_close_leaves_no_task_and_no_connection(
             assert connections(cluster) == 2
         await store.revoke(grant.lease)
         await store.aclose()
-        with anyio.fail_after(2):  # gRPC closes sockets in a thread of its own
-            while connections(cluster) or asyncio.all_tasks() != tasks:
+        await no_task_is_left(tasks)
+        with anyio.fail_after(5):  # gRPC closes sockets in a thread of its own
+            while connections(cluster):
                 await anyio.sleep(0.01)
-    gc.enable()
     with pytest.raises(RegistryUnavailable, match="closed"):
         await anext(changes)
 
@@ -157,5 +163,5 @@ async def test_cancelled_watch_ends_cleanly(store: EtcdStore, prefix: str) -> No
         group.start_soon(watch)
         await anyio.sleep(0.1)
         group.cancel_scope.cancel()
-    assert asyncio.all_tasks() == before
+    await no_task_is_left(before)
     assert store._session._member.in_use is False
