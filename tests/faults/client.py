@@ -114,7 +114,7 @@ class Load:
         try:
             await (answer or call)
         except grpc.aio.AioRpcError as error:
-            code, details = error.code().name, error.details() or ""
+            code, details = error.code().name, f"{error.details()} {error.debug_error_string()}"
         except BaseException as error:  # whatever else a caller might get is a failure, too
             code, details = type(error).__name__, str(error)
         self._journal.record(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
-import shutil
-import subprocess
 import time
 import urllib.request
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from meshkit.testing.etcd import EtcdProcess, etcd_cluster, find_etcd
+from meshkit.testing.etcd import EtcdProcess, etcd_cluster
 from meshkit.testing.proxy import TcpProxy
 from tests.faults.peers import PeerNetwork
 
@@ -32,6 +30,7 @@ SERVICE: Final = "echo"
 _PREFIX: Final = f"meshkit/default/{SERVICE}/"
 _ANSWER: Final = 1.0  # seconds
 _MOST_OPS: Final = 128  # of one transaction
+_PATIENCE: Final = 10.0  # seconds, for what has to be answered
 _ELECTION: Final = 20.0  # seconds in which a cluster must have a leader again
 
 
@@ -116,10 +115,13 @@ class Registry:
         return [etcd]
 
     def _guard(self) -> None:
-        self.ask("auth/user/add", name="root", password="r00t")
-        self.ask("auth/role/add", name="root")
-        self.ask("auth/user/grant", user="root", role="root")
-        self.ask("auth/enable")
+        for path, body in {
+            "auth/user/add": {"name": "root", "password": "r00t"},
+            "auth/role/add": {"name": "root"},
+            "auth/user/grant": {"user": "root", "role": "root"},
+            "auth/enable": {},
+        }.items():
+            self._post(self.members[0], path, body, within=_PATIENCE)  # bcrypt takes its time
 
     def __exit__(
         self,
@@ -131,8 +133,21 @@ class Registry:
 
     # ---- what it holds
 
+    def insist(self, path: str, **body: object) -> dict[str, Any]:
+        """What etcd answers in the end; OSError if it does not, for longer than an election takes.
+
+        A request may be obeyed more than once, and late.
+        """
+        deadline = time.monotonic() + _ELECTION
+        while True:
+            try:
+                return self.ask(path, **body)
+            except OSError:  # it is away, or the machine has other things to do
+                if time.monotonic() > deadline:
+                    raise
+
     def ask(self, path: str, **body: object) -> dict[str, Any]:
-        """What etcd answers; OSError if no member does."""
+        """What etcd answers at once; OSError if no member does."""
         # The one that answered last comes first: others may be frozen, and cost time.
         for member in sorted(self.members, key=lambda member: member is not self._answering):
             try:
@@ -145,21 +160,28 @@ class Registry:
                 return answer
         raise last
 
-    def _post(self, member: EtcdProcess, path: str, body: dict[str, object]) -> dict[str, Any]:
+    def _post(
+        self, member: EtcdProcess, path: str, body: Mapping[str, object], within: float = _ANSWER
+    ) -> dict[str, Any]:
         headers = {}
         if self.url.startswith("etcd://root") and path != "auth/authenticate":
             login = {"name": "root", "password": "r00t"}
-            self._token = self._token or self._post(member, "auth/authenticate", login)["token"]
+            self._token = (
+                self._token or self._post(member, "auth/authenticate", login, _PATIENCE)["token"]
+            )
             headers["Authorization"] = self._token
         request = urllib.request.Request(
             f"http://{member.endpoint}/v3/{path}", json.dumps(body).encode(), headers
         )
-        with self._opener.open(request, timeout=_ANSWER) as answer:
+        with self._opener.open(request, timeout=within) as answer:
             return dict(json.load(answer))
 
     def entries(self) -> list[Entry]:
-        """All keys of the service, as etcd itself answers now."""
-        found = self.ask("kv/range", key=_b64(_PREFIX), range_end=_b64(_PREFIX[:-1] + "0"))
+        """All keys of the service, as etcd itself answers in the end."""
+        return self._entries(self.insist)
+
+    def _entries(self, ask: Callable[..., dict[str, Any]]) -> list[Entry]:
+        found = ask("kv/range", key=_b64(_PREFIX), range_end=_b64(_PREFIX[:-1] + "0"))
         return [
             Entry(
                 key=base64.b64decode(entry["key"]).decode().removeprefix(_PREFIX),
@@ -170,14 +192,17 @@ class Registry:
         ]
 
     def names(self) -> list[str]:
-        """What is announced there, with repetitions, sorted; garbage is left out."""
-        return sorted(entry.name for entry in self.entries() if entry.name)
+        """What is announced there, with repetitions, sorted; garbage is left out.
+
+        As etcd itself answers now; OSError if it does not.
+        """
+        return sorted(entry.name for entry in self._entries(self.ask) if entry.name)
 
     # ---- what somebody does by hand
 
     def put(self, key: str, value: bytes | str, lease: int = 0) -> int:
         """Write below the service's prefix; the revision of it."""
-        answer = self.ask("kv/put", key=_b64(_PREFIX + key), value=_b64(value), lease=lease)
+        answer = self.insist("kv/put", key=_b64(_PREFIX + key), value=_b64(value), lease=lease)
         return int(answer["header"]["revision"])
 
     def announce(self, key: str, lease: int = 0) -> int:
@@ -188,23 +213,17 @@ class Registry:
         """The same for many, in as few requests as etcd takes."""
         for some in (keys[i : i + _MOST_OPS] for i in range(0, len(keys), _MOST_OPS)):
             puts = [{"key": _b64(_PREFIX + key), "value": _b64(_nobody(key))} for key in some]
-            self.ask("kv/txn", success=[{"requestPut": put} for put in puts])
+            self.insist("kv/txn", success=[{"requestPut": put} for put in puts])
 
     def erase(self, key: str, before: str = "") -> None:
         """Delete a key below the service's prefix, or all from it on and `before` another one."""
         end = {"range_end": _b64(_PREFIX + before)} if before else {}
-        self.ask("kv/deleterange", key=_b64(_PREFIX + key), **end)
+        self.insist("kv/deleterange", key=_b64(_PREFIX + key), **end)
 
     def tell_news(self, key: str) -> float:
         """Announce `key` as soon as etcd takes it; the time at which it did."""
-        deadline = time.monotonic() + _ELECTION
-        while True:
-            try:
-                self.announce(key)
-                return time.monotonic()
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
+        self.announce(key)
+        return time.monotonic()
 
     def link(
         self, fault: Callable[Concatenate[TcpProxy, P], None], *args: P.args, **kwargs: P.kwargs
@@ -215,15 +234,19 @@ class Registry:
     # ---- members
 
     def leader(self) -> EtcdProcess:
-        """The member that leads now."""
-        for member in self.members:
-            try:
-                status = self._post(member, "maintenance/status", {})
-            except OSError:
-                continue
-            if status["leader"] == status["header"]["member_id"]:
+        """The member that leads, as soon as there is one."""
+        deadline = time.monotonic() + _ELECTION
+        while time.monotonic() < deadline:
+            for member in filter(self._leads, self.members):
                 return member
         raise RuntimeError("there is no leader")
+
+    def _leads(self, member: EtcdProcess) -> bool:
+        try:
+            status = self._post(member, "maintenance/status", {})
+        except OSError:
+            return False
+        return bool(status["leader"] == status["header"]["member_id"])
 
     def member_in_use(self) -> EtcdProcess:
         """The member that most watch; of two equal ones the one that does not lead."""
@@ -231,7 +254,7 @@ class Registry:
         return max(self.members, key=lambda member: (self._watchers(member), member is not leader))
 
     def _watchers(self, member: EtcdProcess) -> float:
-        with self._opener.open(f"http://{member.endpoint}/metrics", timeout=_ANSWER) as answer:
+        with self._opener.open(f"http://{member.endpoint}/metrics", timeout=_PATIENCE) as answer:
             lines = answer.read().decode().splitlines()
         return next(
             float(line.split()[1])
@@ -249,24 +272,6 @@ class Registry:
         """Let all members hear each other again."""
         self._portal.call(self._network.heal)
 
-    # ---- backups, with the tools that come with etcd
-
-    def save(self, backup: Path) -> None:
-        """Write a backup of what it holds now."""
-        (etcd,) = self.members
-        _run("etcdctl", "--endpoints", etcd.endpoint, "snapshot", "save", f"{backup}")
-
-    def restore(self, backup: Path) -> None:
-        """Exchange the data of an etcd that does not run."""
-        (etcd,) = self.members
-        data = f"{etcd._folder}/data"
-        peer = f"http://127.0.0.1:{etcd._peer_port}"
-        shutil.rmtree(data)
-        _run(
-            *("etcdutl", "snapshot", "restore", f"{backup}", "--data-dir", data),
-            *("--initial-cluster", f"default={peer}", "--initial-advertise-peer-urls", peer),
-        )
-
 
 def _b64(text: bytes | str) -> str:
     return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
@@ -276,10 +281,3 @@ def _nobody(key: str) -> str:
     """An endpoint at an address of its own, where nobody listens."""
     address = ipaddress.ip_address("127.0.0.0") + (zlib.crc32(key.encode()) & 0xFFFFFF)
     return json.dumps({"Op": 0, "Addr": f"{address}:1", "Metadata": {"labels": {"name": key}}})
-
-
-def _run(tool: str, *arguments: str) -> None:
-    etcd = find_etcd()
-    assert etcd is not None
-    command = [str(etcd.resolve().with_name(tool)), *arguments]
-    subprocess.run(command, check=True, capture_output=True, timeout=20)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from meshkit.testing.proxy import TcpProxy
+from tests.faults.backup import restore, save
 from tests.faults.fleet import Fleet
 from tests.faults.garbage import GARBAGE
 from tests.faults.outages import Fault
@@ -77,13 +78,13 @@ def _restored(fleet: Fleet) -> Iterator[None]:
     (etcd,) = fleet.registry.members
     fleet.registry.announce("ghost")
     backup = fleet.folder / "backup"
-    fleet.registry.save(backup)
+    save(etcd, backup)
     fleet.registry.erase("ghost")
     _revoke_all(fleet)
     wait_until("all have registered again", fleet.is_registered, fleet.size.ttl)
     etcd.kill()
     fleet.run(fleet.size.seconds)
-    fleet.registry.restore(backup)
+    restore(etcd, backup)
     etcd.restart()
     yield
     fleet.registry.erase("ghost")
@@ -112,7 +113,7 @@ def _erased(fleet: Fleet) -> Iterator[None]:
 @contextmanager
 def _taken(fleet: Fleet) -> Iterator[None]:
     """Another owner writes over a server's key, and lives for a moment."""
-    lease = int(fleet.registry.ask("lease/grant", TTL=2)["ID"])
+    lease = int(fleet.registry.insist("lease/grant", TTL=2)["ID"])
     victim = fleet.registry.entries()[0].key
     fleet.registry.announce(victim, lease=lease)
     yield
@@ -127,7 +128,7 @@ def _revoked(fleet: Fleet) -> Iterator[None]:
 
 def _revoke_all(fleet: Fleet) -> None:
     for lease in {entry.lease for entry in fleet.registry.entries() if entry.lease}:
-        fleet.registry.ask("lease/revoke", ID=lease)
+        fleet.registry.insist("lease/revoke", ID=lease)
 
 
 @contextmanager
@@ -191,7 +192,7 @@ def _compacted(fleet: Fleet) -> Iterator[None]:
     revision = 0
     for _ in range(10):
         revision = fleet.registry.announce("changed")
-    fleet.registry.ask("kv/compaction", revision=revision, physical=True)
+    fleet.registry.insist("kv/compaction", revision=revision, physical=True)
     fleet.run(fleet.size.seconds)
     fleet.registry.link(TcpProxy.heal)
     yield
