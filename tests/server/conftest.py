@@ -1,8 +1,9 @@
 import asyncio
 import gc
 
-import anyio
 import pytest
+
+from tests.leftover import no_task_is_left
 
 
 def tasks_of_ours():
@@ -13,7 +14,6 @@ def tasks_of_ours():
 @pytest.fixture
 async def no_task_left():
     yield
-    for _ in range(10):  # grpc.aio's own tasks need some turns of the loop to end
-        await anyio.sleep(0)
     gc.collect()
-    assert tasks_of_ours() - {asyncio.current_task()} == set()
+    of_anyio = asyncio.all_tasks() - tasks_of_ours()
+    await no_task_is_left(of_anyio | {asyncio.current_task()})
