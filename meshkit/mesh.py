@@ -111,6 +111,7 @@ class Mesh(Openable):
         options: Sequence[tuple[str, Any]] = (),
         propagate_deadline: bool = True,
         retry_limits: RetryLimits | None = None,
+        idle_timeout: float | None = None,
         warm_up: float = 1.0,
     ) -> Opening[Channel]:
         """A channel to all endpoints of `service`, for stock generated stubs.
@@ -137,6 +138,8 @@ class Mesh(Openable):
             options: gRPC channel arguments, stronger than meshkit's.
             propagate_deadline: whether calls made while another is served end with that one.
             retry_limits: what retries and hedges may cost, whatever is configured.
+            idle_timeout: seconds without a call after which the connections are closed until the
+                next one, and none are made before the first; `math.inf`: only that; None: never.
             warm_up: seconds; each use has its own, also of a channel that is shared.
         """
         wanted = ChannelOptions(
@@ -155,6 +158,7 @@ class Mesh(Openable):
             propagate_deadline=propagate_deadline,
             resilience=resilience,
             retry_limits=retry_limits or RetryLimits(),
+            idle_timeout=idle_timeout,
         )
         return self._lifetime.channel(service, wanted, warm_up)
 

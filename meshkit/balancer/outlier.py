@@ -241,6 +241,7 @@ class Outliers(Generic[N]):
             record.failures = record.neutral = 0
 
     def _outliers(self) -> Iterator[tuple[N, str]]:
+        """Who is one by any rule and a throw of the die, and why."""
         calls = {node: self._calls(node) for node in self._ready}
         found: dict[N, str] = {}
         for rule in (
@@ -248,9 +249,8 @@ class Outliers(Generic[N]):
             self.detection.failure_percentage_ejection,
         ):
             if rule is not None:
-                for node, reason in rule.outliers(calls):
-                    if node not in found and self._rng.random() * 100 < rule.enforcement_percentage:
-                        found[node] = reason
+                chance = rule.enforcement_percentage / 100
+                found |= {n: why for n, why in rule.outliers(calls) if self._rng.random() < chance}
         return iter(found.items())
 
     def _calls(self, node: N) -> tuple[int, int]:

@@ -94,6 +94,8 @@ class Channel(MethodFactory):
     def __repr__(self) -> str:
         if self.is_closed:
             return f"<Channel {self.service!r} closed>"
+        if self._dispatch.idleness.is_idle:
+            return f"<Channel {self.service!r}: idle>"
         pending = self._dispatch.balancer.in_flight.pending
         known, ours = len(self._dispatch.selection.known), len(self._dispatch.balancer.nodes)
         subset = f" of {known}" if known > ours else ""
@@ -101,8 +103,14 @@ class Channel(MethodFactory):
 
     # ---- grpc.aio.Channel
 
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002
-        """The best state of any endpoint; it always tries to connect, whatever the argument."""
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """The best state of any endpoint.
+
+        Args:
+            try_to_connect: if it is idle, connect. Otherwise it always tries to be connected.
+        """
+        if try_to_connect and not self.is_closed:
+            self._dispatch.idleness.wake()
         return self._dispatch.connectivity()
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
@@ -122,7 +130,7 @@ class Channel(MethodFactory):
         Raises:
             grpc.aio.UsageError: the channel is closed.
         """
-        while not self.is_closed and self.get_state() is not grpc.ChannelConnectivity.READY:
+        while not self.is_closed and self.get_state(True) is not grpc.ChannelConnectivity.READY:
             await self._dispatch.state.changed()
         if self.is_closed:
             _refuse()
@@ -130,7 +138,8 @@ class Channel(MethodFactory):
     async def warm_up(self, seconds: float) -> None:
         """Return when each first endpoint is connected or failing, or `seconds` are over.
 
-        So the first calls do not all run to whoever was connected first.
+        So the first calls do not all run to whoever was connected first. At once if the channel
+        is to connect when it is used.
         """
         with anyio.move_on_after(seconds):
             while not self._dispatch.is_settled:

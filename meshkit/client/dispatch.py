@@ -12,36 +12,35 @@ import weakref
 from collections.abc import Callable
 from typing import Final, NoReturn, final
 
-import anyio
 import grpc
 import grpc.aio
 
-from meshkit.balancer import FAULTS, Balancer, Counts, Ejected, Readiness, Selection
+from meshkit.balancer import FAULTS, Balancer, Counts, Readiness, Selection
 from meshkit.client.configuration import Configuration
+from meshkit.client.connections import Connections
 from meshkit.client.explain import explain, rpc_error
+from meshkit.client.idleness import Idleness
 from meshkit.client.journey import Journey
 from meshkit.client.options import ChannelOptions
+from meshkit.client.outcomes import event_of
 from meshkit.client.plan import Plans
 from meshkit.client.subchannel import TURNED_AWAY, Subchannel
 from meshkit.deadline import time_remaining
 from meshkit.discovery import Resolution, Watch
-from meshkit.endpoint import Endpoint
+from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.events import (
     Emit,
-    EndpointEjected,
     EndpointFailing,
     EndpointForeign,
-    EndpointReadmitted,
     EndpointReady,
 )
 from meshkit.latest import Latest
 from meshkit.service_config import ServiceConfig
-from meshkit.tasks import Job, Supervisor
+from meshkit.tasks import Supervisor
 
 __all__ = ["Dispatch"]
 
 States: Final = grpc.ChannelConnectivity
-_LAST_WORD: Final = 0.05  # seconds
 
 
 def _forever() -> None:
@@ -65,6 +64,7 @@ class Dispatch:
         start: runs a task beside the calls.
         resolution: what is known of the service.
         configuration: what holds for the calls.
+        idleness: whether there are connections at all.
         watch: where that comes from; None before anybody was asked.
         state: set whenever something changed that somebody may wait for.
         now: the loop's clock, in seconds.
@@ -81,8 +81,6 @@ class Dispatch:
         inherits = options.propagate_deadline
         self.time_remaining: Callable[[], float | None] = time_remaining if inherits else _forever
         self._service = service
-        self._supervisor = supervisor
-        self._connection = options.connection
         self._emit = emit
         self.configuration = Configuration(options)
         self._rng = random.Random()
@@ -107,8 +105,12 @@ class Dispatch:
         self.resolution = Resolution()
         self.watch: Watch | None = None
         self.state = Latest(States.CONNECTING)
-        self._jobs: dict[Subchannel, Job] = {}
-        self._retiring: dict[Subchannel, Job] = {}
+        self.idleness = Idleness(
+            options.idle_timeout, activity=self._activity, changed=self._reconcile
+        )
+        self._connections = Connections(
+            supervisor, options.connection, changed=self._note, met=self._meet
+        )
         self._cause = ""
 
     # ---- endpoints come and go
@@ -120,10 +122,23 @@ class Dispatch:
         self.resolution = resolution
         if resolution.config != self.configuration.published:
             self._configure(resolution.config)
-        if resolution.endpoints is not None:
-            for node in self.balancer.reconcile(self.selection.of(resolution.endpoints)):
-                self._retire(node)
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Have a connection to each endpoint that is wanted; to none while idle."""
+        known = self.resolution.endpoints
+        if known is not None:
+            is_idle = self.idleness.is_idle
+            wanted = EndpointSet(self._service) if is_idle else self.selection.of(known)
+            for node in self.balancer.reconcile(wanted):
+                self._connections.retire(node)
         self._refresh()
+
+    def _activity(self) -> int | None:
+        """How many calls were put on connections; None while there is any call."""
+        if self.queue or self.resting or self.balancer.in_flight.pending:
+            return None
+        return sum(node.started for node in self.balancer.nodes)
 
     def _configure(self, published: ServiceConfig | None) -> None:
         """Take the service config that the registry has now; calls under way keep what they had."""
@@ -141,31 +156,11 @@ class Dispatch:
         self.balancer.in_flight.freed = self._serve_next if is_on else None
 
     def _connect(self, endpoint: Endpoint) -> Subchannel:
-        node = Subchannel(endpoint, self._connection, self.balancer.in_flight)
-        self._jobs[node] = self._supervisor.start(
-            f"connection {endpoint.address}", node.watch, self._note, self._meet, keep=True
-        )
-        return node
-
-    def _retire(self, node: Subchannel) -> None:
-        watching = self._retiring[node] = self._jobs.pop(node)
-        name = f"retire {node.endpoint.address}"
-        self._supervisor.start(name, self._part_with, node, watching, None)
-
-    async def _part_with(self, node: Subchannel, watching: Job, grace: float | None) -> None:
-        try:
-            await node.close(grace)
-            # Core's last word to the watch would come after we said that all is closed, maybe
-            # when the loop is. It waits while anybody holds a call of this connection.
-            with anyio.move_on_after(_LAST_WORD):
-                await watching.ended()
-        finally:
-            watching.cancel()
-            self._retiring.pop(node, None)
+        return self._connections.make(endpoint, self.balancer.in_flight)
 
     def _note(self, node: Subchannel, readiness: Readiness) -> None:
         """A connection has become something else."""
-        if node not in self._jobs:  # no longer ours to pick
+        if node not in self._connections:  # no longer ours to pick
             return
         was, node.readiness = node.readiness, readiness
         self.balancer.set_readiness(node, readiness)
@@ -177,7 +172,7 @@ class Dispatch:
 
     def _meet(self, node: Subchannel, stranger: str) -> None:
         """Somebody else answers at the address of a connection."""
-        if node in self._jobs:
+        if node in self._connections:
             self._cause = stranger
             self._emit(EndpointForeign(node.endpoint, stranger))
 
@@ -204,14 +199,9 @@ class Dispatch:
         """A call has ended, with an error or on a suspect: learn from it."""
         if code.name in FAULTS:
             node.fail()
-        outcomes = self.balancer.hear(node, code.name, sent_at)
-        for outcome in outcomes:
-            endpoint = outcome.node.endpoint
-            if isinstance(outcome, Ejected):
-                self._emit(EndpointEjected(endpoint, outcome.seconds, outcome.reason))
-            else:
-                self._emit(EndpointReadmitted(endpoint, outcome.seconds))
-        if outcomes:
+        if outcomes := self.balancer.hear(node, code.name, sent_at):
+            for outcome in outcomes:
+                self._emit(event_of(outcome))
             self._refresh()
 
     def last_resort(self, wait_for_ready: bool) -> Subchannel | None:
@@ -220,11 +210,11 @@ class Dispatch:
         Core refuses it at once and says why, and the caller learns it. Not one that is connected,
         to somebody else or not known yet to whom: that would send it.
         """
-        if wait_for_ready or not self._jobs:
+        if wait_for_ready:
             return None
-        if any(node.readiness is not Readiness.FAILING for node in self._jobs):
+        if any(node.readiness is not Readiness.FAILING for node in self._connections):
             return None
-        return next((node for node in self._jobs if not node.is_connected), None)
+        return next((node for node in self._connections if not node.is_connected), None)
 
     def lost(self, node: Subchannel, details: str) -> None:
         """A call found that `node` has no connection: know it before core tells."""
@@ -239,6 +229,7 @@ class Dispatch:
         As in gRPC: it waits while names are being resolved or connections made, and fails when
         there is nothing to wait for, unless it asked to wait for ready.
         """
+        self.idleness.wake()
         endpoints = self.resolution.endpoints
         if wait_for_ready:
             return None
@@ -276,7 +267,9 @@ class Dispatch:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the registry has answered, and each endpoint is connected or failing."""
+        """Whether each endpoint is known to be connected or failing, or none has to be."""
+        if self.idleness.is_idle:
+            return True
         known = self.resolution.endpoints is not None or self.resolution.trouble is not None
         return known and not self.balancer.counts().connecting
 
@@ -284,6 +277,8 @@ class Dispatch:
         """The best state of any endpoint."""
         if self.is_closed:
             return States.SHUTDOWN
+        if self.idleness.is_idle:
+            return States.IDLE
         counts: Counts = self.balancer.counts()
         if counts.ready or counts.draining:
             return States.READY
@@ -292,16 +287,14 @@ class Dispatch:
     def refuse(self, say: Callable[[], NoReturn]) -> None:
         """From now on each call meets `say`, which raises."""
         self.pick = lambda _: say()
+        self.idleness.stop()
 
     async def close(self, grace: float) -> None:
         """End the calls that wait, give running ones `grace` seconds, close all connections."""
-        leaving = self._jobs | self._retiring
-        self._jobs.clear()
+        leaving = self._connections.release()
         if self._alarm is not None:
             self._alarm.cancel()
         for call in [*self.queue, *self.resting]:
             call.settle(rpc_error(grpc.StatusCode.CANCELLED, "Channel closed."))
         self.state.set(States.SHUTDOWN)
-        async with anyio.create_task_group() as closing:
-            for node, watching in leaving.items():
-                closing.start_soon(self._part_with, node, watching, grace)
+        await self._connections.close(leaving, grace)

@@ -40,6 +40,9 @@ class ChannelOptions:
         retry_limits: what retries and hedges may cost.
         resilience: outlier detection, circuit breaking, slow start; short for the fields of the
             service config.
+        idle_timeout: seconds without a call after which all connections are closed, until the next
+            call; they are not made before the first one, either. `math.inf`: only that. None: the
+            channel is connected as long as it is open.
     """
 
     policy: str | Policy | None = None
@@ -52,10 +55,13 @@ class ChannelOptions:
     propagate_deadline: bool = True
     retry_limits: RetryLimits = field(default_factory=RetryLimits)
     resilience: Resilience | None = None
+    idle_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.subset is not None and self.subset < 1:
             raise ConfigError(f"subset must be 1 or more, got {self.subset}; None is no subset")
+        if self.idle_timeout is not None and self.idle_timeout <= 0:
+            raise ConfigError(f"idle_timeout must be more than 0 seconds, got {self.idle_timeout}")
         given = self.service_config or ServiceConfig()
         twice = [name for name in self._shorthands if getattr(given, name) is not None]
         if twice:

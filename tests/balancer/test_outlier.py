@@ -117,10 +117,9 @@ class TestShareOfFailures:
         assert world.ejected == []
 
     def test_calls_that_say_nothing_are_not_successes(self):
-        world = World("a", "b", "c")
+        world = World("a", "b", "c", detection=OutlierDetection(consecutive_failures=0))
         self.spread(world, "a", failed=7, of=12)
         world.now -= 10.0
-        world.fail("a", 3, "INTERNAL")  # a suspect, of which the end of every call is heard
         world.fail("a", 1000, "CANCELLED")
         world.sleep(10.0)
         self.judge(world)
@@ -346,6 +345,37 @@ class TestTheWayBack:
         assert world.picks()["a"] == 1
         world.end(a)
         assert set(world.picks()) == {"a", "b", "c"}
+
+    def test_who_cannot_be_reached_is_not_tried_though_others_are(self):
+        world = World(*"abcdef")
+        world.fail("a")
+        world.fail("b")
+        world.balancer.set_readiness(world["a"], Readiness.FAILING)
+        world.sleep(10.0)
+        picks = world.picks()
+        assert "a" not in picks
+        assert picks["b"] == 1
+
+    def test_what_was_before_is_no_longer_counted(self):
+        world = World("a", "b", "c")
+        world.fail("c", 1)  # the interval begins
+        world.serve("a", 100)
+        world.fail("a")
+        world.sleep(6.5)
+        world.end(world.pick())
+        for code in ["OK", "INTERNAL", "INTERNAL"] * 4:
+            world.end(world["a"], code)
+        world.sleep(10.0)
+        world.fail("c", 1)
+        assert world.events[-1].reason == "8 of its 12 calls failed"
+
+    def test_who_has_left_is_forgotten(self):
+        world = self.ejected()
+        gone = world["a"]
+        world.want("b", "c")
+        outliers = world.balancer._outliers
+        assert not any(gone in known for known in (outliers.ejected, outliers._records))
+        assert gone not in outliers._finished
 
     def test_the_time_is_lived_down(self):
         world = self.ejected()

@@ -102,6 +102,18 @@ def test_the_time_begins_when_it_is_ready():
     assert share(world, "new") < 0.2
 
 
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_who_has_left_is_forgotten(is_ready):
+    world = World("a", slow_start=WINDOW)
+    world.balancer.reconcile(endpoints("a", "new"))
+    new = world["new"]
+    if is_ready:
+        world.balancer.set_readiness(new, Readiness.READY)
+    world.want("a")
+    warming = world.balancer._warming
+    assert not any(new in known for known in (warming._awaited, warming._ready_at))
+
+
 def test_all_new_ones_together_get_all():
     world = World("a", slow_start=WINDOW)
     world.want("a", "b", "c")

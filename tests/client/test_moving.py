@@ -65,10 +65,10 @@ async def test_a_removed_endpoint_finishes_its_calls():
         assert await unary == b"sleep:0.3@a"
         await stream.write(b"y")
         assert await stream.read() == b"y@a"
-        assert len(channel._dispatch._retiring) == 1
+        assert len(channel._dispatch._connections.retiring) == 1
         await stream.done_writing()
         assert await stream.read() is grpc.aio.EOF
-        await until(lambda: not channel._dispatch._retiring)
+        await until(lambda: not channel._dispatch._connections.retiring)
         await a.server.stop(5)  # at once: no connection is left
 
 
@@ -77,10 +77,10 @@ async def test_close_cuts_calls_of_removed_endpoints():
         call = begin(channel, "unary_unary", b"sleep:30")
         await until(lambda: server.active)
         resolver.say()
-        await until(lambda: channel._dispatch._retiring)
+        await until(lambda: channel._dispatch._connections.retiring)
         await channel.close()
         assert (await error_of(call)).code() is Status.CANCELLED
-        await until(lambda: not channel._dispatch._retiring)
+        await until(lambda: not channel._dispatch._connections.retiring)
 
 
 async def test_what_becomes_of_a_removed_endpoint_is_no_news():
@@ -96,7 +96,7 @@ async def test_what_becomes_of_a_removed_endpoint_is_no_news():
         await until(lambda: readiness(channel) == {"b": Readiness.READY})
         await a.stop()
         assert await stream.code() is not Status.OK
-        await until(lambda: not channel._dispatch._retiring)
+        await until(lambda: not channel._dispatch._connections.retiring)
         assert [type(event) for event in news] == [ChannelOpened, EndpointReady, EndpointReady]
 
 
@@ -104,7 +104,7 @@ async def test_an_endpoint_that_returns_is_another_connection():
     async with serving("a") as (server,), open_channel(server) as (channel, resolver):
         first = begin(channel, "unary_unary", b"sleep:0.2")
         resolver.say()
-        await until(lambda: channel._dispatch._retiring)
+        await until(lambda: channel._dispatch._connections.retiring)
         resolver.say(server)
         second = begin(channel, "unary_unary", b"x", wait_for_ready=True)
         assert await second == b"x@a"
@@ -134,7 +134,7 @@ async def test_no_call_is_lost_while_endpoints_come_and_go():
                 await until(lambda: list(readiness(channel).values()) == [Readiness.READY] * 3)
             going = False
         assert len(answered) == 3
-        await until(lambda: pending(channel) == 0 and not channel._dispatch._retiring)
+        await until(lambda: pending(channel) == 0 and not channel._dispatch._connections.retiring)
 
 
 # ---- dying
