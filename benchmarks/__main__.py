@@ -17,7 +17,7 @@ import grpc
 
 from benchmarks.calls import measure_calls
 from benchmarks.picks import measure_picks
-from benchmarks.plots import draw_plots
+from benchmarks.plots import PLOTS
 from benchmarks.propagation import measure_propagation
 from benchmarks.proxies import measure_proxies
 from benchmarks.scale import measure_scale
@@ -59,7 +59,8 @@ def picks(given: argparse.Namespace) -> None:
 
 def plots(given: argparse.Namespace) -> None:
     """draw the simulated fleet into docs/images (needs matplotlib)"""
-    draw_plots()
+    for name in given.figure:
+        PLOTS[name]()
 
 
 def scale(given: argparse.Namespace) -> None:
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--policy", type=_words, default=all_names(), help="names, or module:name")
     flags.add_argument("--clients", type=_numbers, default=[1, 4], help="processes: 1,4")
     subject(picks)
-    subject(plots)
+    subject(plots).add_argument("--figure", type=_words, default=list(PLOTS), help=",".join(PLOTS))
     subject(scale)
     subject(propagation)
     return parser

@@ -34,24 +34,27 @@ def _endpoints(size: int) -> list[Endpoint]:
     ]
 
 
+def _subset(endpoints: EndpointSet, size: int, client: int) -> EndpointSet:
+    return Subset(size, "", random.Random(f"subset {client}")).of(endpoints)
+
+
 class Fleet:
     """Clients that call servers, from second 0 on.
 
     Args:
         policy: of all clients.
         size: how many clients there are, and how many servers.
-        subset: how many servers each client knows.
+        subset: how many servers each client knows; None: all.
     """
 
     def __init__(self, policy: Policy, *, size: int = SIZE, subset: int | None = None) -> None:
         self.world, self.ledger = World(), Ledger()
         self.servers = {endpoint.id: Server() for endpoint in _endpoints(size)}
-        dice = random.Random("subsets")
+        known = EndpointSet.of("bench", _endpoints(size))
         self.clients = []
         for number in range(size):
             client = Client(self.world, policy, self.servers, self.ledger, seed=str(number))
-            known = EndpointSet.of("bench", _endpoints(size))
-            client.connect(known if subset is None else Subset(subset, "", dice).of(known))
+            client.connect(known if subset is None else _subset(known, subset, number))
             client.load(LOAD / WORK)
             self.clients.append(client)
 
@@ -62,6 +65,15 @@ class Fleet:
             self.servers[endpoint_id].frozen = True
             for client in self.clients:
                 self.world.after(dice.uniform(*noticed), lambda c=client, e=endpoint_id: c.lose(e))
+
+
+def subset_spread(subset: int, *, size: int = SIZE) -> list[float]:
+    """How many clients have each server in their subset, as parts of the mean, most first."""
+    endpoints = EndpointSet.of("bench", _endpoints(size))
+    clients = Counter(dict.fromkeys(endpoints.by_id, 0))
+    for number in range(size):
+        clients.update(_subset(endpoints, subset, number).by_id.keys())
+    return sorted((count / subset for count in clients.values()), reverse=True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments import SUBSET, deaths, spread, storm
+from benchmarks.experiments import SUBSET, deaths, spread, storm, subset_spread
 from meshkit.balancer import policy_named
 from meshkit.client.budget import RetryLimits
 
@@ -66,6 +66,16 @@ def draw_deaths() -> None:
         axes.axvspan(7.0, 10.0, alpha=0.1, label="pings notice it")
 
 
+def draw_subsets() -> None:
+    """How evenly servers are part of subsets."""
+    title = "Clients of each server, 1,000 clients that each know a subset of 1,000"
+    with figure("subsets", title=title, x="server, most first", y="share of the mean") as axes:
+        for size in (5, SUBSET, 100):
+            shares = subset_spread(size)
+            axes.plot(shares, label=f"{size} each: at most {shares[0]:.2f}", lw=1.2)
+        axes.set_ylim(bottom=0)
+
+
 def draw_storm() -> None:
     """What retries add when everything fails."""
     budget, none = RetryLimits(), RetryLimits(share=1e6)
@@ -82,10 +92,9 @@ def draw_storm() -> None:
         axes.set_ylim(bottom=0)
 
 
-PLOTS: tuple[Callable[[], None], ...] = (draw_spread, draw_deaths, draw_storm)
-
-
-def draw_plots() -> None:
-    """All of them."""
-    for draw in PLOTS:
-        draw()
+PLOTS: dict[str, Callable[[], None]] = {
+    "spread": draw_spread,
+    "deaths": draw_deaths,
+    "storm": draw_storm,
+    "subsets": draw_subsets,
+}

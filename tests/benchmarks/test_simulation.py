@@ -1,6 +1,8 @@
 """The simulated fleet, small."""
 
-from benchmarks.experiments import deaths, spread, storm
+import pytest
+
+from benchmarks.experiments import deaths, spread, storm, subset_spread
 from meshkit.balancer import PowerOfTwo, RoundRobin
 from meshkit.client.budget import RetryLimits
 
@@ -35,3 +37,9 @@ def test_a_storm_is_held_by_the_budget():
     )
     assert sum(held) / len(held) < 1.25
     assert sum(loose) / len(loose) > 3.5
+
+
+def test_subsets_are_even_enough():
+    shares = subset_spread(10, size=50)
+    assert sum(shares) == pytest.approx(50)
+    assert shares[0] < 2.0
