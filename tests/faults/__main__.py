@@ -17,7 +17,7 @@ from tests.faults.fleet import Size
 from tests.faults.outages import Fault, outage
 from tests.faults.outcome import Outcome
 from tests.faults.registry_faults import GUARDED, LATE, OF_DATA, OF_ETCD, OF_THE_WAY
-from tests.faults.scenarios import hung, kill, rolling, streams_cut
+from tests.faults.scenarios import hung, kill, policies, rolling, streams_cut
 
 Scenario: TypeAlias = tuple[Callable[[Size], Outcome], Size]
 
@@ -31,6 +31,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "rolling-far": (rolling, Size(seconds=3, distance=0.05)),
     "kill": (kill, Size()),
     "hung": (hung, Size(ttl=15, seconds=12)),
+    "policies": (policies, Size(seconds=3)),
     "streams-cut": (streams_cut, Size(servers=3, streams=6, stream_seconds=8, grace=2)),
     **{
         fault.name: _of(fault, Size())

@@ -204,6 +204,12 @@ class Registry:
         answer = self.insist("kv/put", key=_b64(_PREFIX + key), value=_b64(value), lease=lease)
         return int(answer["header"]["revision"])
 
+    def configure(self, config: str) -> float:
+        """Publish a service config, good or bad; the time before."""
+        before = time.monotonic()
+        self.ask("kv/put", key=_b64(_PREFIX.rstrip("/")), value=_b64(config))
+        return before
+
     def announce(self, key: str, lease: int = 0) -> int:
         """Write an endpoint that is called as its key is, and is not there; the revision of it."""
         return self.put(key, _nobody(key), lease)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from typing import Final
@@ -11,12 +12,14 @@ from tests.faults.journal import OK, Call
 from tests.faults.outcome import Outcome, failures
 from tests.faults.program import Program, wait_until
 
-__all__ = ["hung", "kill", "rolling", "streams_cut"]
+__all__ = ["hung", "kill", "policies", "rolling", "streams_cut"]
 
 _SOON: Final = 0.5  # seconds in which a client must notice that a connection died
 _LEAVE: Final = 1.0  # seconds in which a server must have left the registry
 _LEASE_CHECK: Final = 1.5  # seconds that etcd may take to see that a lease has ended, and to say so
 _PINGS: Final = 8.0  # seconds after which pings tell that a server hangs
+_POLICIES: Final = ("p2c", "ring_hash", "least_request")
+_NEWS: Final = 1.0  # seconds in which clients must have heard of a service config
 _NOISE: Final = 1.5  # seconds; the machine may have other things to do
 
 
@@ -148,4 +151,28 @@ def streams_cut(size: Size) -> Outcome:
     outcome.require(len(lost) == reported, f"{len(lost)} were cut, the event says {reported}")
     outcome.require(len(told) >= len(lost), f"{len(told)} were told, {len(lost)} cut")
     outcome.figures["streams told"] = f"{len(told)}"
+    return outcome
+
+
+def policies(size: Size) -> Outcome:
+    """The balancing policy changes while calls run, and a bad config comes: no call fails."""
+    outcome = Outcome("policies")
+    took = []
+    with Fleet(size) as fleet:
+        fleet.run(1)
+        for number, name in enumerate(_POLICIES):
+            config = json.dumps({"loadBalancingConfig": [{name: {}}]})
+            changed_at = fleet.registry.configure(config)
+            fleet.run(size.seconds)
+            heard = [client.happenings("service.config_changed") for client in fleet.clients]
+            outcome.require(all(len(h) == number + 1 for h in heard), f"{name} was not heard of")
+            took += [h[-1].at - changed_at for h in heard]
+        fleet.registry.configure('{"loadBalancingConfig": [{"p2c": {"x": 1}}, 7')
+        fleet.run(size.seconds)
+        outcome.finish(fleet)
+        refused = [len(client.happenings("service.config_refused")) for client in fleet.clients]
+    outcome.require(set(refused) == {1}, f"the bad one was refused {refused} times")
+    outcome.require_no_failure()
+    outcome.require(max(took) <= _NEWS + _NOISE, f"heard of only after {max(took):.2f} s")
+    outcome.note("heard of after", *took)
     return outcome

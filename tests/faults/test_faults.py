@@ -14,7 +14,7 @@ from tests.faults.fleet import Size
 from tests.faults.outages import outage
 from tests.faults.outcome import Outcome
 from tests.faults.registry_faults import GUARDED, LATE, OF_DATA, OF_ETCD, OF_THE_WAY
-from tests.faults.scenarios import hung, kill, rolling, streams_cut
+from tests.faults.scenarios import hung, kill, policies, rolling, streams_cut
 
 pytestmark = [
     pytest.mark.etcd,
@@ -37,6 +37,10 @@ def test_a_rolling_restart_loses_no_call():
 
 def test_a_killed_server_takes_only_its_own_calls_with_it():
     check(kill(SMALL))
+
+
+def test_a_live_change_of_the_policy_loses_no_call():
+    check(policies(SMALL))
 
 
 def test_a_server_that_hangs_is_left_alone_and_found_again():
