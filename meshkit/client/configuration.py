@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import final
 
 from meshkit.balancer import Policy, Resilience
+from meshkit.client.connection import for_core
 from meshkit.client.options import ChannelOptions
-from meshkit.service_config import DEFAULTS, MethodConfig, ServiceConfig, merge
+from meshkit.service_config import DEFAULTS, ServiceConfig, merge
 
 __all__ = ["Configuration"]
 
@@ -21,12 +21,13 @@ class Configuration:
         published: what the registry says.
         config: what holds.
         sources: where each field of it comes from: `code`, `registry`, `mesh` or `default`.
-        methods: what holds for the method at a path, in no time: it is asked for each call.
+        connection: how connections are made from now on.
     """
 
     def __init__(self, options: ChannelOptions) -> None:
         self._code = options.config
         self._mesh = options.default_service_config
+        self.connection = options.connection
         self.adopt(None)
 
     def adopt(self, published: ServiceConfig | None) -> None:
@@ -36,7 +37,7 @@ class Configuration:
             {"code": self._code, "registry": published, "mesh": self._mesh, "default": DEFAULTS}
         )
         self.config, self.sources = merged.config, merged.sources
-        self.methods: Mapping[str, MethodConfig] = _Methods(merged.config)
+        self.connection = replace(self.connection, core_config=for_core(self.config))
 
     @property
     def policy(self) -> Policy:
@@ -50,16 +51,3 @@ class Configuration:
         """What is done around the policy's choice."""
         names = (field.name for field in fields(Resilience))
         return Resilience(**{name: getattr(self.config, name) for name in names})
-
-
-@final
-class _Methods(dict[str, MethodConfig]):
-    """The configs of methods by path, each looked up when it is first needed."""
-
-    def __init__(self, config: ServiceConfig) -> None:
-        super().__init__()
-        self._config = config
-
-    def __missing__(self, path: str) -> MethodConfig:
-        found = self[path] = self._config.for_method(path)
-        return found

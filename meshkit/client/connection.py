@@ -15,24 +15,18 @@ import grpc.aio
 
 from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError
+from meshkit.fields import to_json
+from meshkit.service_config import DEFAULTS, HealthCheckConfig, ServiceConfig
 
-__all__ = ["ConnectionOptions", "fresh_number", "untraced"]
+__all__ = ["ConnectionOptions", "for_core", "fresh_number", "untraced"]
 
 fresh_number: Final = itertools.count(1).__next__
 
 _NUMBER: Final = "meshkit.connection"  # an option that core does not know, and compares
 
-_SERVICE_CONFIG: Final = json.dumps(
-    {
-        # pick_first ignores health and goes idle when a connection is lost; round_robin over the
-        # one address watches health (gRFC A17) and connects again by itself.
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "healthCheckConfig": {"serviceName": ""},
-    }
-)
+_SIZES: Final = ("name", "maxRequestMessageBytes", "maxResponseMessageBytes")
 
 _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -43,6 +37,21 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.enable_channelz", 0),
     ("grpc.http2.bdp_probe", 0),
 )
+
+
+def for_core(config: ServiceConfig) -> str:
+    """What of a service config core is told, as JSON: what concerns single connections."""
+    methods = (to_json(entry) for entry in config.method_config if entry.name)
+    health = config.health_check_config or HealthCheckConfig()
+    return json.dumps(
+        {
+            # pick_first ignores health and goes idle when a connection is lost; round_robin over
+            # the one address watches health (gRFC A17) and connects again by itself.
+            "loadBalancingConfig": [{"round_robin": {}}],
+            "healthCheckConfig": {"serviceName": health.service_name},
+            "methodConfig": [{k: entry[k] for k in _SIZES if k in entry} for entry in methods],
+        }
+    )
 
 
 def _pings(seconds: float) -> tuple[tuple[str, Any], ...]:
@@ -66,12 +75,14 @@ class ConnectionOptions:
         interceptors: client interceptors; each sees a call after its endpoint was picked.
         compression: default compression of calls.
         options: further channel options, stronger than meshkit's own.
+        core_config: what core is told of the service config: `for_core` makes it.
     """
 
     credentials: grpc.ChannelCredentials | None = None
     interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
     compression: grpc.Compression | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    core_config: str = for_core(DEFAULTS)
 
     def __post_init__(self) -> None:
         # grpc.aio would tell each connection, in a task where nobody who could help hears it.
@@ -89,7 +100,7 @@ class ConnectionOptions:
             number: of the connection. In plaintext, channels with the same number share one (with
                 TLS core makes another), so a `fresh_number` inherits none that hangs.
         """
-        options = (*_OPTIONS, (_NUMBER, number))
+        options = (*_OPTIONS, ("grpc.service_config", self.core_config), (_NUMBER, number))
         if endpoint.keepalive:
             options += _pings(endpoint.keepalive)
         # Looked up on the module at each call: OpenTelemetry replaces these two functions.

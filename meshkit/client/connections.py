@@ -23,11 +23,11 @@ class Connections:
     """Those that calls may be put on, each with the task that watches it.
 
     Args:
-        options: how to connect.
         changed: told whenever the readiness of one is another one.
         met: told who answers instead of an endpoint.
 
     Attributes:
+        options: how to connect from now on.
         retiring: those that get no calls any more, and wait for the end of those they have.
     """
 
@@ -40,7 +40,7 @@ class Connections:
         met: Callable[[Subchannel, str], None],
     ) -> None:
         self._supervisor = supervisor
-        self._options = options
+        self.options = options
         self._changed = changed
         self._met = met
         self._jobs: dict[Subchannel, Job] = {}
@@ -54,7 +54,7 @@ class Connections:
 
     def make(self, endpoint: Endpoint, in_flight: InFlight) -> Subchannel:
         """A connection to `endpoint`, watched from now on."""
-        node = Subchannel(endpoint, self._options, in_flight)
+        node = Subchannel(endpoint, self.options, in_flight)
         self._jobs[node] = self._supervisor.start(
             f"connection {endpoint.address}", node.watch, self._changed, self._met, keep=True
         )

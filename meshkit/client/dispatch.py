@@ -109,7 +109,7 @@ class Dispatch:
             options.idle_timeout, activity=self._activity, changed=self._reconcile
         )
         self._connections = Connections(
-            supervisor, options.connection, changed=self._note, met=self._meet
+            supervisor, self.configuration.connection, changed=self._note, met=self._meet
         )
         self._cause = ""
 
@@ -149,6 +149,7 @@ class Dispatch:
             self.balancer.adopt(self.selection.picker(self.configuration.policy))
         self.balancer.configure(self.configuration.resilience)
         self._mind_limits()
+        self._connections.options = self.configuration.connection
 
     def _mind_limits(self) -> None:
         """Where calls may wait for the end of others, be told of each end; else save that."""

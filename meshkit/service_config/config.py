@@ -57,7 +57,7 @@ class RetryThrottling:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheckConfig:
-    """Whose health the connections watch (gRFC A17).
+    """Whose health the connections watch that are made from now on (gRFC A17).
 
     Attributes:
         service_name: as the server's health service knows it; empty: the whole server's.

@@ -111,8 +111,10 @@ class MethodConfig:
         name: the methods; without any it is of no effect.
         timeout: seconds that a call may take at most; the caller's own is used if it is shorter.
         wait_for_ready: whether a call that does not say waits while no endpoint can be reached.
-        max_request_message_bytes: a request that is larger is not sent.
-        max_response_message_bytes: a response that is larger is not taken.
+        max_request_message_bytes: a request that is larger is not sent (RESOURCE_EXHAUSTED). Holds
+            for connections that are made later.
+        max_response_message_bytes: a response that is larger is not taken (RESOURCE_EXHAUSTED).
+            Holds for connections that are made later.
         retry_policy: how failed calls are tried again; not together with hedging.
         hedging_policy: how slow calls are sent again.
     """

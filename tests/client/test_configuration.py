@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import anyio
+import grpc
+import grpc_health.v1.health
 import pytest
+from grpc_health.v1 import health_pb2
 
 from meshkit.balancer import PowerOfTwo, Resilience, RoundRobin, SlowStart
 from meshkit.client import Channel, ChannelOptions
-from meshkit.client.configuration import Configuration
 from meshkit.errors import ConfigError
 from meshkit.service_config import DEFAULTS, ServiceConfig
-from tests.client.fakes import begin, error_of, open_channel, pending, result, serving, until
+from tests.client.fakes import (
+    EchoServer,
+    begin,
+    error_of,
+    open_channel,
+    pending,
+    result,
+    serving,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -115,15 +126,6 @@ async def test_what_is_given_as_an_argument_is_not_given_in_the_config() -> None
         ChannelOptions(resilience=calm, service_config=config(slowStart={"window": "1s"}))
 
 
-async def test_the_config_of_a_method_is_kept_until_another_one_comes() -> None:
-    configuration = Configuration(ChannelOptions(service_config=PATIENT))
-    found = configuration.methods["/a/b"]
-    assert found.timeout == 9
-    assert configuration.methods["/a/b"] is found
-    configuration.adopt(config(methodConfig=[{"name": [{}], "waitForReady": True}]))
-    assert configuration.methods["/a/b"].wait_for_ready is True
-
-
 async def test_a_policy_is_given_once() -> None:
     with pytest.raises(ConfigError, match="give loadBalancingConfig once"):
         ChannelOptions(policy="p2c", service_config=TURNS)
@@ -148,3 +150,34 @@ async def test_no_call_is_lost_while_the_policy_changes() -> None:
                 await result(begin(channel, "unary_unary", b"x"))
                 done += 1
         assert done > 15
+
+
+async def test_sizes_of_messages_are_limited_by_method() -> None:
+    name = {"service": "test.Echo", "method": "UnaryUnary"}
+    limits = {"name": [name], "maxRequestMessageBytes": 9}
+    default = {"name": [{}], "maxResponseMessageBytes": 12}
+    options = ChannelOptions(service_config=config(methodConfig=[limits, default]))
+    async with serving("a") as servers, open_channel(*servers, options=options) as (channel, _):
+        assert await result(begin(channel, "unary_unary", b"123456789")) == [b"123456789@a"]
+        error = await error_of(begin(channel, "unary_unary", b"1234567890"))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "Sent message larger than max (10 vs. 9)" in error.details()
+
+        assert len(await result(begin(channel, "unary_stream", b"1234567890"))) == 3
+        error = await error_of(begin(channel, "unary_stream", b"12345678901"))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "Received message larger than max (13 vs. 12)" in error.details()
+
+
+async def test_the_health_of_the_named_service_is_watched() -> None:
+    health = grpc_health.v1.health.aio.HealthServicer()
+    await health.set("", health_pb2.HealthCheckResponse.SERVING)
+    await health.set("part", health_pb2.HealthCheckResponse.NOT_SERVING)
+    server = EchoServer("a")
+    server.health = health
+    async with server, open_channel() as (channel, resolver):
+        resolver.publish(config(healthCheckConfig={"serviceName": "part"}))
+        resolver.say(server)
+        await until(lambda: channel.counts().failing == 1)
+        await health.set("part", health_pb2.HealthCheckResponse.SERVING)
+        await until(lambda: channel.counts().ready == 1)
