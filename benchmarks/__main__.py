@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import grpc
 
 from benchmarks.calls import measure_calls
+from benchmarks.guards import measure_guards
 from benchmarks.picks import measure_picks
 from benchmarks.plots import PLOTS
 from benchmarks.propagation import measure_propagation
@@ -55,6 +56,11 @@ def tails(given: argparse.Namespace) -> None:
 def picks(given: argparse.Namespace) -> None:
     """what a pick costs, for each policy"""
     measure_picks()
+
+
+def guards(given: argparse.Namespace) -> None:
+    """what counting, deadlines, a limit and load reports cost a server's calls"""
+    measure_guards(rounds=given.rounds)
 
 
 def plots(given: argparse.Namespace) -> None:
@@ -101,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--clients", type=_numbers, default=[1, 4], help="processes: 1,4")
     subject(picks)
     subject(plots).add_argument("--figure", type=_words, default=list(PLOTS), help=",".join(PLOTS))
+    flags = subject(guards)
+    flags.add_argument("--rounds", type=int, default=40, help="slices of each variant")
     subject(scale)
     subject(propagation)
     return parser

@@ -160,6 +160,13 @@ class Calls(grpc.aio.ServerInterceptor):
             self._idle.set()
             self._idle = None
 
+    def limits(self) -> str:
+        """How many calls are in flight and may be, for people; "" without a limit."""
+        if self._gate is None:
+            return ""
+        limiter = self._gate.limiter
+        return f" | {self.in_flight} in flight, limit {limiter.limit}, {limiter.refused} refused"
+
     def ask_to_end(self) -> None:
         """Let handlers know that the server drains."""
         self.draining._begun.set()  # noqa: SLF001 -- handlers may look, only we may set

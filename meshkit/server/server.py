@@ -79,7 +79,8 @@ class Server:
         self._stopped = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Server {', '.join(self._services)} at {self.address or '?'}: {self._phase}>"
+        where = f"{', '.join(self._services)} at {self.address or '?'}"
+        return f"<Server {where}: {self._phase}{self._calls.limits()}>"
 
     @property
     def phase(self) -> Phase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 
 import anyio
 import grpc
@@ -47,6 +48,7 @@ async def test_a_call_beyond_the_limit_is_refused_and_told_when_to_come_back(opt
             assert "this server works on 1 calls" in error.details()
             assert 5 <= int(error.trailing_metadata()["grpc-retry-pushback-ms"]) <= 1500
         await refused(one_message(stub.Chat(iter([b"x"]))))
+        assert re.search(r": serving \| \d in flight, limit 1, 4 refused>$", repr(server))
         assert await first == b"0.3"
         assert await stub.One(b"0", timeout=10) == b"0"  # there is a place again
         await until_idle(server)

@@ -54,7 +54,7 @@ async def start(mode):
     )
     program = Program(process)
     try:
-        with anyio.fail_after(20):
+        with anyio.fail_after(50):  # a busy machine takes long to start a program
             yield program
     finally:
         if process.returncode is None:
@@ -71,12 +71,12 @@ async def run(mode):
             yield program, RingStub(channel)
 
 
-async def test_until_it_is_entered_a_signal_does_what_it_does_without_us():
-    for number, code in ((signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)):
-        async with start("hung") as program:
-            await program.until("register")
-            program.send(number)
-            assert (await program.ended())[0] == code
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_until_it_is_entered_a_signal_does_what_it_does_without_us(number):
+    async with start("hung") as program:
+        await program.until("register")
+        program.send(number)
+        assert (await program.ended())[0] == -number
 
 
 @pytest.mark.parametrize("mode", ["plain", "uvloop"])
@@ -112,7 +112,7 @@ async def test_a_second_signal_stops_at_once():
         await program.until("withdraw")
         await anyio.sleep(0.6)  # what comes sooner is taken for an echo
         program.send(signal.SIGTERM)
-        with anyio.fail_after(3):
+        with anyio.fail_after(15):  # the grace is 30
             assert await call.code() is grpc.StatusCode.UNAVAILABLE
             assert (await program.ended())[0] == 0
     assert "server.streams_cut" in program.lines
