@@ -18,7 +18,7 @@ from meshkit._proto.echo_pb2_grpc import EchoStub
 from meshkit.client.call import Call as MeshCall
 from tests.faults.journal import OK, Call, Journal, name_of
 from tests.faults.program import arguments, end_with_parent
-from tests.faults.vitals import tell_vitals
+from tests.faults.vitals import note_vitals, tell_vitals
 
 FAST = 0.005  # seconds that a call of kind "fast" takes
 SLOW = 1.5  # and one of kind "slow"
@@ -43,6 +43,7 @@ class Load:
 
     async def run(self) -> None:
         """Call until `over`, then wait for the calls that are under way."""
+        note_vitals(self._journal)  # at rest
         looking = asyncio.create_task(self._look_at_the_loop())
         telling = asyncio.create_task(tell_vitals(self._journal))
         streams = [asyncio.create_task(self._stream()) for _ in range(self._given.streams)]
@@ -57,8 +58,10 @@ class Load:
         for task in unended:
             task.cancel()
         await asyncio.gather(*unended, return_exceptions=True)
-        looking.cancel()
-        telling.cancel()
+        for task in (looking, telling):
+            task.cancel()
+        await asyncio.gather(looking, telling, return_exceptions=True)
+        note_vitals(self._journal)  # at rest
         self._journal.note("done", begun=self._begun, late=self._late)
 
     async def _look_at_the_loop(self) -> None:
