@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -24,6 +25,8 @@ from meshkit.registry.store import KeyValue
 __all__ = ["Cache", "CacheError", "Recalled", "default_directory"]
 
 _FORMAT: Final = 1
+_SUFFIX: Final = ".endpoints"
+_UNUSED: Final = 30 * 86_400.0  # seconds
 _LIMIT: Final = 4 << 20  # bytes; 10,000 plain endpoints are 0.8 MB
 
 
@@ -66,11 +69,12 @@ class Cache:
         self._directory = directory
         self._scope = scope
         self._wall = wall
+        self._pruned = False
 
     def path(self, prefix: str) -> Path:
         """The file for the keys that start with `prefix`."""
         name = hashlib.sha256(f"{self._scope}\n{prefix}".encode()).hexdigest()[:32]
-        return self._directory / f"{name}.endpoints"
+        return self._directory / f"{name}{_SUFFIX}"
 
     def save(self, prefix: str, entries: Mapping[str, bytes]) -> None:
         """Keep `entries`, whose keys start with `prefix`, as confirmed now.
@@ -89,6 +93,7 @@ class Cache:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._refuse_stranger(self._directory)
             self._write(path, text)
+            self._prune()
         except OSError as error:
             raise CacheError(f"{path}: {error.strerror}") from error
 
@@ -142,8 +147,18 @@ class Cache:
         about = {"meshkit": _FORMAT, "of": self._scope, "prefix": prefix, "endpoints": count}
         return json.dumps(about).encode() + b"\n"
 
+    def _prune(self) -> None:
+        """Delete the files of services that nobody has followed for a month; once is enough."""
+        if self._pruned:
+            return
+        self._pruned = True
+        for file in self._directory.glob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):  # others do the same
+                if file.stat().st_mtime < self._wall() - _UNUSED:
+                    file.unlink()
+
     def _write(self, path: Path, text: bytes) -> None:
-        number, name = tempfile.mkstemp(dir=self._directory)  # mode 0600
+        number, name = tempfile.mkstemp(suffix=_SUFFIX, dir=self._directory)  # mode 0600
         aside = Path(name)
         try:
             with os.fdopen(number, "wb") as file:

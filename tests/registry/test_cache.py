@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,42 @@ def test_what_is_damaged_is_refused(directory, damage):
     cache.path(P).write_bytes(damage(cache.path(P).read_bytes()))
     with pytest.raises(CacheError, match="damaged, or of another version"):
         cache.load(P)
+
+
+def test_files_that_nobody_touched_for_a_month_are_deleted_by_the_first_save(directory):
+    day = 86_400.0
+    others = ["etcd://old:1", "etcd://kept:1"]
+    for scope in others:
+        a_cache(directory, scope).save(P, ENTRIES)
+    (directory / "notes.txt").touch()
+    os.utime(directory / "notes.txt", (0, 0))
+    assert a_cache(directory, others[1], now=NOW + 2 * day).touch(P)
+    cache = a_cache(directory, now=NOW + 31 * day)
+    cache.save(P, ENTRIES)
+    assert a_cache(directory, others[0]).load(P) is None
+    assert a_cache(directory, others[1]).load(P) is not None
+    assert cache.load(P) is not None
+    assert (directory / "notes.txt").exists()
+    a_cache(directory, others[0], now=NOW).save(P, ENTRIES)
+    cache.save(P, ENTRIES)
+    assert a_cache(directory, others[0]).load(P) is not None, "it looks once only"
+
+
+@pytest.mark.parametrize("gone", ["stat", "unlink"])
+def test_a_file_that_another_process_deletes_first_is_no_error(directory, monkeypatch, gone):
+    a_cache(directory, "etcd://old:1").save(P, ENTRIES)
+    cache = a_cache(directory, now=NOW + 31 * 86_400.0)
+    old, real = a_cache(directory, "etcd://old:1").path(P), getattr(Path, gone)
+
+    def faster(path, *args, **options):
+        if path == old:
+            real(path, *args, **options)
+            raise FileNotFoundError(path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, gone, faster)
+    cache.save(P, ENTRIES)
+    assert cache.load(P) is not None
 
 
 def test_what_is_too_long_is_neither_written_nor_read(directory):
