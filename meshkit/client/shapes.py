@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Self
 
@@ -146,6 +146,17 @@ class UnaryUnaryCall(_UnaryResponse, grpc.aio.UnaryUnaryCall[Any, Any]):
 
 class UnaryStreamCall(_StreamResponse, grpc.aio.UnaryStreamCall[Any, Any]):
     """One request, a stream of responses."""
+
+    async def do(self, operation: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Do something with the call on the wire, again if it has moved meanwhile."""
+        try:
+            return await super().do(operation)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, StopAsyncIteration):
+            raise
+        except Exception:
+            if self.wire is not None:
+                self.wire.cancel()  # a message that cannot be serialized: see _UnaryResponse
+            raise
 
 
 class StreamUnaryCall(_StreamRequest, _UnaryResponse, grpc.aio.StreamUnaryCall[Any, Any]):

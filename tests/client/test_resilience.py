@@ -205,15 +205,16 @@ async def test_patient_calls_wait_for_their_turn():
         assert [number // 2 for number in ended] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-async def test_a_call_that_cannot_be_sent_takes_no_place():
+@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream"])
+async def test_a_call_that_cannot_be_sent_takes_no_place(shape):
     async with (
         serving("a") as servers,
         open_channel(*servers, options=limited(max_requests=1)) as (channel, _),
     ):
         for _ in range(3):
             with pytest.raises(TypeError):
-                await method(channel, "unary_unary")("not bytes")
-        assert await begin(channel, "unary_unary", b"x") == b"x@a"
+                await result(method(channel, shape)("not bytes"))
+        assert (await result(begin(channel, shape, b"x")))[0] == b"x@a"
 
 
 async def test_a_server_that_comes_later_starts_slowly():
