@@ -88,6 +88,8 @@ class Balancer(Generic[N]):
         pickable = self._pickable or self._choice()
         if self._is_careful:
             return self._pick_carefully(pickable, info)
+        if len(pickable) == 1:  # no choice
+            return pickable[0]
         return self._picker.pick(pickable, info) if pickable else None
 
     def pick_other(self, info: PickInfo, tried: Collection[N]) -> N | None:

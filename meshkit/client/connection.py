@@ -36,6 +36,7 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_channelz", 0),
     ("grpc.http2.bdp_probe", 0),
+    ("grpc.client_idle_timeout_ms", 2**31 - 1),
 )
 
 

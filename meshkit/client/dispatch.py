@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from meshkit.balancer import FAULTS, Balancer, Counts, Readiness, Selection
+from meshkit.client.clock import clock_of, forever
 from meshkit.client.configuration import Configuration
 from meshkit.client.connections import Connections
 from meshkit.client.explain import explain, rpc_error
@@ -43,10 +44,6 @@ __all__ = ["Dispatch"]
 States: Final = grpc.ChannelConnectivity
 
 
-def _forever() -> None:
-    return None
-
-
 @final
 class Dispatch:
     """Gives each call a connection, or a place in the queue, or the reason why not.
@@ -55,13 +52,11 @@ class Dispatch:
         selection: which endpoints we connect to.
         balancer: the connections, and which of them may be picked.
         pick: the connection for a call; None while there is none. Raises when closed.
-        pick_other: the same for another attempt of a call, on none of those it was tried on if
-            that is possible.
+        pick_other: the same for another attempt of a call; elsewhere, if that is possible.
         queue: calls that wait for a connection, oldest first.
         resting: calls that wait before they are tried again.
         unbounded: how many calls had no deadline.
         plans: how calls are made, by method.
-        start: runs a task beside the calls.
         resolution: what is known of the service.
         configuration: what holds for the calls.
         idleness: whether there are connections at all.
@@ -77,9 +72,8 @@ class Dispatch:
         self.queue: dict[Journey, None] = {}
         self.resting: weakref.WeakSet[Journey] = weakref.WeakSet()
         self.unbounded = 0
-        self.now: Callable[[], float] = asyncio.get_running_loop().time
-        inherits = options.propagate_deadline
-        self.time_remaining: Callable[[], float | None] = time_remaining if inherits else _forever
+        self.now = clock_of(asyncio.get_running_loop())
+        self.time_remaining = time_remaining if options.propagate_deadline else forever
         self._service = service
         self._emit = emit
         self.configuration = Configuration(options)
@@ -101,7 +95,7 @@ class Dispatch:
         self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
         self.pick_other = self.balancer.pick_other
         self.plans = Plans(self.configuration.config, options.retry_limits, self._rng, self.now())
-        self.start = supervisor.start
+        self.start = supervisor.start  # a task beside the calls
         self.resolution = Resolution()
         self.watch: Watch | None = None
         self.state = Latest(States.CONNECTING)

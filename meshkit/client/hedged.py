@@ -50,7 +50,7 @@ class _Hedged(Call):
 
     def send(self, node: Subchannel, timeout: float | None) -> None:
         """Begin an attempt on a connection."""
-        options = counted(self._options, self._begun) if self._begun else self._options
+        options = counted(self._options, self._begun) if self._begun else self._options or {}
         call = node.multicallables[self._method](self.request, timeout=timeout, **options)
         node.start()
         self.node, self._sent_at = node, self._dispatch.now()
@@ -239,6 +239,7 @@ class HedgedUnaryStreamCall(_Hedged, UnaryStreamCall):
             self._latency.add(self._dispatch.now() - self._attempts[call][1])
         self._first = response
         self.choose(call)
+        self.responded()
 
     def choose(self, call: Any) -> None:
         """One attempt is the call from now on; the others are cancelled."""

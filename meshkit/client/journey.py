@@ -48,6 +48,9 @@ class Journey:
     _error: grpc.aio.AioRpcError | None = None  # our own verdict, if it is not the wire's
     _unjudged: Any = None  # grpc.aio's call that has ended and was not asked for its status yet
     _deadline: float | None = None  # by the dispatch's clock
+    _wait_for_ready = False
+    _options: Mapping[str, Any] | None = None  # for grpc.aio, as they are
+    _has_response = False  # the first one of a stream: the node knows how long it took
     _is_awaited = False
     _is_cancelled = False
     _callbacks: list[Callable[[Any], None]] | None = None
@@ -62,7 +65,7 @@ class Journey:
         request: Any,
         timeout: float | None,
         wait_for_ready: bool | None,
-        options: Mapping[str, Any],
+        options: Mapping[str, Any] | None,
     ) -> None:
         self._dispatch = dispatch
         self._method = method
@@ -74,8 +77,10 @@ class Journey:
             dispatch.unbounded += 1
         else:
             self._deadline = dispatch.now() + timeout
-        self._wait_for_ready = bool(wait_for_ready)
-        self._options = options
+        if wait_for_ready:
+            self._wait_for_ready = True
+        if options is not None:
+            self._options = options
         if left is not None and left <= 0:
             self.settle(rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, overdue()))
             return
@@ -93,14 +98,17 @@ class Journey:
     @property
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         """What the caller sends along."""
-        return self._options.get("metadata") or ()
+        options = self._options
+        return () if options is None else options.get("metadata") or ()
 
     def send(self, node: Subchannel, timeout: float | None) -> None:
         """Put the call on a connection."""
         self.node = node
-        self.wire = call = node.multicallables[self._method](
-            self.request, timeout=timeout, **self._options
-        )
+        start, options = node.multicallables[self._method], self._options
+        if options is None:
+            self.wire = call = start(self.request, timeout=timeout)
+        else:
+            self.wire = call = start(self.request, timeout=timeout, **options)
         node.start()
         self._sent_at = self._dispatch.now()
         call.add_done_callback(self.on_end())
@@ -164,7 +172,7 @@ class Journey:
         """
         assert self.node is not None  # noqa: S101 -- `send` has set it
         now = self._dispatch.now()
-        self.node.finish(now - self._sent_at, now)
+        self.node.finish(None if self._has_response else now - self._sent_at, now)
         self._unjudged = call
         if not self._is_awaited or self._callbacks is not None or self.node.suspect:
             self.judge()

@@ -41,8 +41,9 @@ def checked(metadata: Any) -> grpc.aio.Metadata | None:
     return grpc.aio.Metadata(*pairs)
 
 
-def counted(options: Mapping[str, Any], attempts: int) -> Mapping[str, Any]:
+def counted(options: Mapping[str, Any] | None, attempts: int) -> Mapping[str, Any]:
     """The options of a call, for an attempt after so many others (gRFC A6)."""
+    options = options or {}
     pairs = [pair for pair in options.get("metadata") or () if pair[0] != _PREVIOUS_ATTEMPTS]
     metadata = grpc.aio.Metadata(*pairs, (_PREVIOUS_ATTEMPTS, str(attempts)))
     return {**options, "metadata": metadata}

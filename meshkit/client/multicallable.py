@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
 import grpc.aio
@@ -35,9 +35,6 @@ Serializer: TypeAlias = Callable[[Any], bytes]
 Deserializer: TypeAlias = Callable[[bytes], Any]
 
 
-_NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})  # most calls have none
-
-
 def _options(
     metadata: Any, credentials: grpc.CallCredentials | None, compression: grpc.Compression | None
 ) -> Mapping[str, Any]:
@@ -61,18 +58,14 @@ class _Planned:
         self._method = method
         self._plan = dispatch.plans.of(method.path)
 
-    def _start(
+    def _start_as_planned(
         self,
         request: Any,
         timeout: float | None,
         wait_for_ready: bool | None,
-        options: Mapping[str, Any],
+        options: Mapping[str, Any] | None,
     ) -> Any:
         plan = self._plan
-        if plan.is_plain:
-            return self._call(
-                self._dispatch, self._method, request, timeout, wait_for_ready, options
-            )
         if plan.timeout is not None and (timeout is None or timeout > plan.timeout):
             timeout = plan.timeout
         if wait_for_ready is None:
@@ -96,10 +89,14 @@ class _UnaryRequest(_Planned):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        options = _NO_OPTIONS
+        options = None  # most calls have none
         if metadata is not None or credentials is not None or compression is not None:
             options = _options(metadata, credentials, compression)
-        return self._start(request, timeout, wait_for_ready, options)
+        if self._plan.is_plain:
+            return self._call(
+                self._dispatch, self._method, request, timeout, wait_for_ready, options
+            )
+        return self._start_as_planned(request, timeout, wait_for_ready, options)
 
 
 class _StreamRequest(_Planned):
@@ -112,10 +109,14 @@ class _StreamRequest(_Planned):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        options = _NO_OPTIONS
+        options = None  # most calls have none
         if metadata is not None or credentials is not None or compression is not None:
             options = _options(metadata, credentials, compression)
-        return self._start(request_iterator, timeout, wait_for_ready, options)
+        if self._plan.is_plain:
+            return self._call(
+                self._dispatch, self._method, request_iterator, timeout, wait_for_ready, options
+            )
+        return self._start_as_planned(request_iterator, timeout, wait_for_ready, options)
 
 
 class UnaryUnaryMultiCallable(_UnaryRequest, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):

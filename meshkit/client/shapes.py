@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Generator
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc.aio
 
@@ -55,6 +55,9 @@ def _next_message(call: Any) -> Any:
     return anext(aiter(call))  # grpc.aio keeps one iterator for each call
 
 
+_READ: Final = methodcaller("read")
+
+
 class _StreamResponse(Call):
     _abandoned: weakref.finalize[..., Any] | None = None
 
@@ -82,18 +85,22 @@ class _StreamResponse(Call):
         super().ended(call)
 
     def on_end(self) -> Callable[[Any], None]:
-        node, this = self.node, weakref.ref(self)
-        clock, sent_at = self._dispatch.now, self._sent_at
+        node, this, clock = self.node, weakref.ref(self), self._dispatch.now
 
         def ended(call: Any) -> None:
             if (still_held := this()) is not None:
                 still_held.ended(call)
             elif node is not None:
-                now = clock()
-                node.finish(now - sent_at, now)
-                node.fail()
+                node.finish(None, clock())
 
         return ended
+
+    def responded(self) -> None:
+        """There is a first response: how long it took tells of the node, how long all takes not."""
+        self._has_response = True
+        if self.node is not None:
+            now = self._dispatch.now()
+            self.node.respond(now - self._sent_at, now)
 
     def __aiter__(self) -> Self:
         # Its own iterator: a generator that held the call would keep it, once abandoned, until the
@@ -101,7 +108,10 @@ class _StreamResponse(Call):
         return self
 
     async def __anext__(self) -> Any:
-        return await self.do(_next_message)
+        response = await self.do(_next_message)
+        if not self._has_response:
+            self.responded()
+        return response
 
     async def read(self) -> Any:
         """The next message, or `grpc.aio.EOF`.
@@ -109,7 +119,10 @@ class _StreamResponse(Call):
         Raises:
             grpc.aio.AioRpcError: the call ended with an error.
         """
-        return await self.do(methodcaller("read"))
+        response = await self.do(_READ)
+        if not self._has_response and response is not grpc.aio.EOF:
+            self.responded()
+        return response
 
 
 class _StreamRequest(Call):

@@ -117,12 +117,12 @@ class Subchannel(Load):
 
     def start(self) -> None:
         """Count a call that begins, here and for the service."""
-        super().start()
+        self.pending += 1
         self._in_flight.pending += 1
 
     def finish(self, took: float | None, now: float) -> None:
         """Count the end of a call; whoever waits to close the connection may be waiting for it."""
-        super().finish(took, now)
+        Load.finish(self, took, now)
         self._in_flight.end()
         if self.pending == 0 and self._idle is not None:
             self._idle.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -412,3 +413,29 @@ async def test_warm_up_waits_no_longer_than_told():
     async with open_channel() as (channel, _):
         await channel.warm_up(0.01)
         assert isinstance(channel, Channel)
+
+
+@pytest.mark.parametrize("shape", ["unary_stream", "stream_stream"])
+@pytest.mark.parametrize("style", ["read", "iterate"])
+async def test_a_stream_tells_by_its_first_response_how_slow_an_endpoint_is(shape, style):
+    async with serving("a") as (server,), open_channel(server) as (channel, _):
+        call = begin(channel, shape, b"sleep:0.1")
+        answer = await call.read() if style == "read" else await anext(aiter(call))
+        assert answer == b"sleep:0.1@a"
+        [node] = channel._dispatch.balancer.nodes
+        latency = node.latency
+        assert 0.09 < latency < 10
+        await asyncio.sleep(0.3)
+        call.cancel()
+        await until(lambda: pending(channel) == 0)
+        assert node.latency == pytest.approx(latency)
+
+
+async def test_a_stream_that_nobody_holds_is_no_failure():
+    async with serving("a") as (server,), open_channel(server) as (channel, _):
+        call = begin(channel, "stream_stream", b"sleep:30")
+        await until(lambda: server.active)
+        del call
+        gc.collect()
+        await until(lambda: pending(channel) == 0)
+        assert channel.status().endpoints[0].failed == 0

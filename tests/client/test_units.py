@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,11 +14,13 @@ import pytest
 
 from meshkit.balancer import Counts, InFlight, Readiness
 from meshkit.client import ConnectionOptions
+from meshkit.client.clock import clock_of
 from meshkit.client.explain import explain, rpc_error
 from meshkit.client.replay import Replay
 from meshkit.client.subchannel import Subchannel
 from meshkit.discovery import Resolution
 from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.testing import VirtualClockLoop
 from tests.client.fakes import FakeWatch, serving, until
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +162,18 @@ async def test_an_error_of_our_own_is_complete():
     assert (error.details(), error.debug_error_string()) == ("why", "why")
     assert tuple(error.trailing_metadata()) == ()
     assert "why" in str(error)
+
+
+# ---- the clock
+
+
+async def test_the_clock_of_a_loop():
+    loop = asyncio.get_running_loop()
+    assert clock_of(loop) is time.monotonic
+    assert loop.time() - 1 < clock_of(loop)() <= loop.time()
+    other = VirtualClockLoop()
+    assert clock_of(other) == other.time
+    other.close()
 
 
 # ---- Subchannel
