@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from math import ceil
 
@@ -10,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkit.balancer import Balancer, Readiness
-from meshkit.balancer.policies import Maglev, RingHash, Sticky, hashing, policy_named, ring_hash
+from meshkit.balancer.policies import (
+    Maglev,
+    RingHash,
+    Sticky,
+    hashing,
+    maglev,
+    policy_named,
+    ring_hash,
+)
 from meshkit.balancer.policies.hashing import hash64, numbers_of
 from meshkit.errors import ConfigError
 from meshkit.fields import from_json, to_json
@@ -300,12 +309,13 @@ class TestRingHash:
 class TestBoundedLoad:
     @pytest.mark.parametrize("factor", [100, 125, 200])
     def test_nobody_has_more_than_its_share_of_a_single_key(self, policy, factor):
-        members = [endpoint("a", weight=200), *"bcdefghi"]
-        client = Client(policy(key=KEY, hash_balance_factor=factor), *members)
-        for total in range(1, 400):
-            node = client.pick("the one that everybody wants")
-            node.start()
-            assert node.pending <= -(-factor * total * node.endpoint.weight // 100_000)
+        members = [endpoint("a", weight=200), *(endpoint(name, weight=50) for name in "bc"), *"de"]
+        for user in USERS[:10]:
+            client = Client(policy(key=KEY, hash_balance_factor=factor), *members)
+            for total in range(1, 100):
+                node = client.pick(user)
+                node.start()
+                assert node.pending <= -(-factor * total * node.endpoint.weight // 50_000)
 
     def test_without_load_a_key_stays_where_it_is(self, policy):
         bounded = Client(policy(key=KEY, hash_balance_factor=125), *"abcdefgh")
@@ -314,13 +324,14 @@ class TestBoundedLoad:
 
     def test_a_burst_is_forgotten(self, policy):
         client = Client(policy(key=KEY, hash_balance_factor=125), *"abcdefgh")
-        burst = [client.pick(user) for user in USERS[:800]]
-        for node in burst:
-            node.start()
+        burst = []
+        for user in USERS[:800]:
+            burst.append(client.pick(user))
+            burst[-1].start()
         for node in burst:
             node.finish(0.1, 0.1)
-        for user in USERS[:20]:
-            client.pick(user)
+        for _ in range(20):
+            client.pick("anybody")
         for _ in range(16):
             client.pick("hot").start()
         assert max(node.pending for node in client.balancer.nodes) <= ceil(1.25 * 16 / 8)
@@ -396,6 +407,18 @@ class TestMaglev:
         shares = Counter(client.homes().values())
         assert all(shares[f"{name}:50051"] > 500 for name in "abcd")
 
+    def test_a_change_meanwhile_is_made_up_for(self):
+        client = Client(Maglev(key=KEY), *"abcdefgh")
+        client.settle()
+        client.know(*"abdefgh")
+        client.pick("anybody")
+        client.time += 0.01
+        client.know(*"abdefghz")
+        client.settle()
+        other = Client(Maglev(key=KEY), *"abdefghz")
+        other.settle()
+        assert client.homes() == other.homes()
+
     def test_goes_on_when_all_of_the_table_have_left(self):
         client = Client(Maglev(key=KEY), *"abcd")
         client.settle()
@@ -403,6 +426,19 @@ class TestMaglev:
         shares = Counter(client.homes().values())
         assert set(shares) == {"w:50051", "x:50051", "y:50051", "z:50051"}
         assert min(shares.values()) > 800
+        assert client.balancer._picker._table._slots == []  # nobody looks through all of it
+
+    def test_no_pick_does_more_than_its_piece_of_the_work(self):
+        nodes = [FakeNode(endpoint(name)) for name in "abcdefghi"]
+        rows = [maglev._Row(f"{i}", f"{i}", 1 + i % 3, node) for i, node in enumerate(nodes)]
+        work, pieces = maglev.fill(1_009, rows), 0
+        next(work)
+        with suppress(StopIteration):
+            while True:
+                work.send(100)
+                pieces += 1
+        # At least a step for each slot; at most n log n, and some turns of the lighter ones.
+        assert (1_009 + 9 * maglev._ROW) / 100 < pieces < 12 * 1_009 / 100
 
     @pytest.mark.parametrize("size", [4, 65_536])
     def test_the_size_is_a_prime_number(self, size):

@@ -123,6 +123,7 @@ class Fleet:
 @pytest.mark.parametrize(("lost", "here"), [(0, 1.0), (2, 1.0), (3, 0.98), (6, 0.56), (10, 0.0)])
 def test_calls_spill_over_as_servers_fail(lost, here):
     fleet = Fleet(a=10, b=10, c=10)
+    fleet.pick()
     fleet.fail("a", lost)
     spread = fleet.spread()
     assert spread["a"] == pytest.approx(here, abs=0.03 if 0 < here < 1 else 0)
@@ -177,6 +178,15 @@ def test_when_all_drain_they_take_the_calls():
         fleet.members[name] = endpoint(name, zone=member.zone, state=State.DRAINING)
     fleet.update()
     assert fleet.spread()["c"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_those_that_drain_are_found_in_a_zone_without_others():
+    fleet = Fleet(a=3, b=3)
+    fleet.members["d"] = endpoint("d", zone="d", state=State.DRAINING)
+    fleet.update()
+    fleet.fail("a", 3)
+    fleet.fail("b", 3)
+    assert {fleet.pick().endpoint.id for _ in range(20)} == {"d"}
 
 
 def test_a_subset_of_the_zone_stands_for_all_of_it():
