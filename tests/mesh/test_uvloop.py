@@ -17,7 +17,9 @@ def test_deadlines_limits_reports_and_drains(loop: str) -> None:
     command = [sys.executable, "-W", "error", "-m", "tests.mesh.two_services", loop]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stdout) == (0, f"{loop} ended well\n"), done.stderr
-    assert "Traceback" not in done.stderr, done.stderr  # core may chat there
+    # gRPC itself may complain there of answers that nobody waits for any more.
+    assert "never awaited" not in done.stderr, done.stderr
+    assert "was destroyed" not in done.stderr, done.stderr
 
 
 def test_meshkit_leaves_the_choice_of_the_loop_to_the_program() -> None:

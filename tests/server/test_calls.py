@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
 
 async def until_idle(server):
-    with anyio.fail_after(2):
+    with anyio.fail_after(20):
         await server._calls.idle()
     assert server._calls.by_method == {}
 
