@@ -148,7 +148,7 @@ class Mesh(Openable):
             default_service_config=self._default_service_config,
             subset=subset,
             zone=self._settings.zone,
-            zone_aware=zone_aware or ZoneAware(),
+            zone_aware=zone_aware,
             connection=ConnectionOptions(
                 credentials=credentials,
                 interceptors=tuple(interceptors),

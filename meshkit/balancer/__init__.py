@@ -37,6 +37,7 @@ from meshkit.balancer.resilience import Resilience
 from meshkit.balancer.selection import Selection
 from meshkit.balancer.slow_start import SlowStart
 from meshkit.balancer.states import Counts, Readiness
+from meshkit.balancer.subset import Subsetting
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -72,6 +73,7 @@ __all__ = [
     "Selection",
     "SlowStart",
     "Sticky",
+    "Subsetting",
     "SuccessRateEjection",
     "WeightedRoundRobin",
     "ZoneAware",

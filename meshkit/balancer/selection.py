@@ -34,12 +34,25 @@ class Selection:
     ) -> None:
         self.known = EndpointSet("")
         self._connected = self.known
-        self._subset = None if subset is None else Subset(subset, zone, rng)
+        self._subset: Subset | None = None
         self._zone = zone
-        self._zone_aware = zone_aware
         self._rng = rng
         self._now = now
         self._zones: ZonePicker | None = None
+        self.configure(subset, zone_aware)
+
+    def configure(self, subset: int | None, zone_aware: ZoneAware) -> None:
+        """From the next set and the next picker on, choose by other rules.
+
+        A subset that grows or shrinks keeps those it can.
+        """
+        self._zone_aware = zone_aware
+        if subset is None:
+            self._subset = None
+        elif self._subset is None:
+            self._subset = Subset(subset, self._zone, self._rng)
+        else:
+            self._subset.size = subset
 
     def picker(self, policy: Policy) -> Picker:
         """The picker of `policy`, from now on with zones around it."""

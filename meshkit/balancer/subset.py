@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, insort
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, TypeAlias, final
+from typing import Annotated, Final, TypeAlias, final
 
 from meshkit.balancer.policies.hashing import place_of
 from meshkit.endpoint import Endpoint, EndpointSet, State
+from meshkit.fields import Integer, check
 
-__all__ = ["Subset"]
+__all__ = ["Subset", "Subsetting"]
 
 Rank: TypeAlias = tuple[int, int, str]
 
 _SERVING: Final = 0
 _DRAINING: Final = 1
 _PARKED: Final = 2
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subsetting:
+    """To how many endpoints each client connects (gRFC A68).
+
+    Attributes:
+        subset_size: how many, each client to others. In a client with a zone, so many of that
+            zone, and so many of others.
+    """
+
+    subset_size: Annotated[int, Integer(1)]
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @final
@@ -32,14 +50,17 @@ class Subset:
     Those that will take calls come before those that drain, and these before those of weight 0.
 
     Args:
-        size: how many; all, if there are not more.
+        size: how many to begin with; all, if there are not more.
         zone: where the client is; then it takes so many of that zone, and so many of others. ""
             does not tell zones apart.
         rng: the die for the seed.
+
+    Attributes:
+        size: how many; another one is of effect with the next set.
     """
 
     def __init__(self, size: int, zone: str, rng: random.Random) -> None:
-        self._size = size
+        self.size = size
         self._zone = zone
         self._seed = rng.randbytes(16)
         self._known: EndpointSet | None = None
@@ -64,7 +85,7 @@ class Subset:
         return self._chosen
 
     def _choose(self, endpoints: EndpointSet, before: EndpointSet) -> EndpointSet:
-        first = (rank for ranks in self._ranks.values() for rank in ranks[: self._size])
+        first = (rank for ranks in self._ranks.values() for rank in ranks[: self.size])
         chosen = {endpoint_id: endpoints.by_id[endpoint_id] for *_, endpoint_id in first}
         drop = [endpoint_id for endpoint_id in before.by_id if endpoint_id not in chosen]
         put = {i: e for i, e in chosen.items() if before.by_id.get(i) != e}

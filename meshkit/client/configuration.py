@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import final
 
-from meshkit.balancer import Policy, Resilience
+from meshkit.balancer import Policy, Resilience, ZoneAware
 from meshkit.client.connection import for_core
 from meshkit.client.options import ChannelOptions
 from meshkit.service_config import DEFAULTS, ServiceConfig, merge
@@ -45,6 +45,17 @@ class Configuration:
         policy = self.config.load_balancing_config
         assert policy is not None  # noqa: S101 -- the default says one
         return policy
+
+    @property
+    def subset(self) -> int | None:
+        """To how many endpoints the channel connects; None: to all."""
+        subsetting = self.config.subsetting
+        return None if subsetting is None else subsetting.subset_size
+
+    @property
+    def zone_aware(self) -> ZoneAware:
+        """How endpoints of the own zone are preferred."""
+        return self.config.zone_aware or ZoneAware()
 
     @property
     def resilience(self) -> Resilience:

@@ -78,10 +78,11 @@ class Dispatch:
         self._emit = emit
         self.configuration = Configuration(options)
         self._rng = random.Random()
+        known = self.configuration
         self.selection = Selection(
-            options.subset, options.zone, options.zone_aware, self._rng, self.now
+            known.subset, options.zone, known.zone_aware, self._rng, self.now
         )
-        picker = self.selection.picker(self.configuration.policy)
+        picker = self.selection.picker(known.policy)
         self.balancer = Balancer(
             service,
             make_node=self._connect,
@@ -136,14 +137,16 @@ class Dispatch:
 
     def _configure(self, published: ServiceConfig | None) -> None:
         """Take the service config that the registry has now; calls under way keep what they had."""
-        policy = self.configuration.policy
-        self.configuration.adopt(published)
-        self.plans.adopt(self.configuration.config)
-        if self.configuration.policy != policy:
-            self.balancer.adopt(self.selection.picker(self.configuration.policy))
-        self.balancer.configure(self.configuration.resilience)
+        known = self.configuration
+        before = known.policy, known.zone_aware
+        known.adopt(published)
+        self.plans.adopt(known.config)
+        self.selection.configure(known.subset, known.zone_aware)
+        if (known.policy, known.zone_aware) != before:
+            self.balancer.adopt(self.selection.picker(known.policy))
+        self.balancer.configure(known.resilience)
         self._mind_limits()
-        self._connections.options = self.configuration.connection
+        self._connections.options = known.connection
 
     def _mind_limits(self) -> None:
         """Where calls may wait for the end of others, be told of each end; else save that."""

@@ -8,7 +8,15 @@ from typing import Any, final
 
 import grpc
 
-from meshkit.balancer import Balancer, Policy, Readiness, Resilience, ZoneAware, policy_named
+from meshkit.balancer import (
+    Balancer,
+    Policy,
+    Readiness,
+    Resilience,
+    Subsetting,
+    ZoneAware,
+    policy_named,
+)
 from meshkit.client.budget import RetryLimits
 from meshkit.client.connection import ConnectionOptions
 from meshkit.client.subchannel import Subchannel
@@ -50,7 +58,7 @@ class ChannelOptions:
     default_service_config: ServiceConfig | None = None
     subset: int | None = None
     zone: str = ""
-    zone_aware: ZoneAware = field(default_factory=ZoneAware)
+    zone_aware: ZoneAware | None = None
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     propagate_deadline: bool = True
     retry_limits: RetryLimits = field(default_factory=RetryLimits)
@@ -58,8 +66,6 @@ class ChannelOptions:
     idle_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        if self.subset is not None and self.subset < 1:
-            raise ConfigError(f"subset must be 1 or more, got {self.subset}; None is no subset")
         if self.idle_timeout is not None and self.idle_timeout <= 0:
             raise ConfigError(f"idle_timeout must be more than 0 seconds, got {self.idle_timeout}")
         given = self.service_config or ServiceConfig()
@@ -82,6 +88,10 @@ class ChannelOptions:
             found["load_balancing_config"] = policy_named(self.policy)
         elif self.policy is not None:
             found["load_balancing_config"] = self.policy
+        if self.subset is not None:
+            found["subsetting"] = Subsetting(subset_size=self.subset)
+        if self.zone_aware is not None:
+            found["zone_aware"] = self.zone_aware
         if self.resilience is not None:
             found |= {own.name: getattr(self.resilience, own.name) for own in fields(Resilience)}
         return found

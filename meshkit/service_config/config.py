@@ -18,6 +18,8 @@ from meshkit.balancer import (
     OutlierDetection,
     Policy,
     SlowStart,
+    Subsetting,
+    ZoneAware,
     policy_named,
 )
 from meshkit.errors import ConfigError
@@ -80,6 +82,9 @@ class ServiceConfig:
             it is a policy with a child, which is read as well.
         circuit_breaker: how many calls are under way at a time. Of meshkit.
         slow_start: how new endpoints grow into their share. Of meshkit.
+        subsetting: to how many endpoints each client connects (gRFC A68); without it, to all. In
+            gRPC it is a policy with a child, which is read as well.
+        zone_aware: how a client with a zone prefers the endpoints there. Of meshkit.
     """
 
     load_balancing_config: Annotated[Policy, PolicyList(POLICIES)] | None = None
@@ -89,6 +94,8 @@ class ServiceConfig:
     outlier_detection: OutlierDetection | None = None
     circuit_breaker: CircuitBreaker | None = None
     slow_start: SlowStart | None = None
+    subsetting: Subsetting | None = None
+    zone_aware: ZoneAware | None = None
     _by_path: Mapping[str, MethodConfig] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -204,5 +211,6 @@ DEFAULTS: Final = ServiceConfig(
     outlier_detection=OutlierDetection(),
     circuit_breaker=CircuitBreaker(),
     slow_start=SlowStart(),
+    zone_aware=ZoneAware(),
 )
 """What holds where nobody says anything."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, final
 
-from meshkit.balancer import POLICIES, OutlierDetection, Policy
+from meshkit.balancer import POLICIES, OutlierDetection, Policy, Subsetting
 from meshkit.errors import ConfigError
 from meshkit.fields import Format, Place, camel_case, from_json, to_json
 
@@ -17,7 +17,10 @@ _DEPRECATED: Final = "loadBalancingPolicy"
 _LIST: Final = "loadBalancingConfig"
 _CHILD: Final = "childPolicy"
 _AROUND: Final[Mapping[str, tuple[str, Any]]] = MappingProxyType(
-    {"outlier_detection_experimental": ("outlier_detection", OutlierDetection)}
+    {
+        "outlier_detection_experimental": ("outlier_detection", OutlierDetection),
+        "random_subsetting_experimental": ("subsetting", Subsetting),
+    }
 )
 """What meshkit has beside the policy, and gRPC as a policy with a child."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import grpc
 import grpc_health.v1.health
@@ -10,6 +12,7 @@ from grpc_health.v1 import health_pb2
 
 from meshkit.balancer import PowerOfTwo, Resilience, RoundRobin, SlowStart
 from meshkit.client import Channel, ChannelOptions
+from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError
 from meshkit.service_config import DEFAULTS, ServiceConfig
 from tests.client.fakes import (
@@ -92,6 +95,7 @@ async def test_without_any_word_the_default_holds() -> None:
             "outlierDetection": "default",
             "circuitBreaker": "default",
             "slowStart": "default",
+            "zoneAware": "default",
         }
         assert channel.status().service_config == DEFAULTS
 
@@ -135,21 +139,61 @@ async def test_a_policy_is_given_once() -> None:
 
 
 async def test_no_call_is_lost_while_the_policy_changes() -> None:
-    async with serving("a", "b") as servers, open_channel(*servers) as (channel, resolver):
+    done = 0
 
-        async def change() -> None:
-            for published in (TURNS, TWO_CHOICES, None) * 5:
-                resolver.publish(published)
-                await anyio.sleep(0.01)
-            changes.cancel_scope.cancel()
+    async def call(channel: Channel) -> None:
+        nonlocal done
+        while True:
+            await result(begin(channel, "unary_unary", b"x"))
+            done += 1
 
-        done = 0
-        async with anyio.create_task_group() as changes:
-            changes.start_soon(change)
-            while True:
-                await result(begin(channel, "unary_unary", b"x"))
-                done += 1
-        assert done > 15
+    async with (
+        serving("a", "b") as servers,
+        open_channel(*servers) as (channel, resolver),
+        anyio.create_task_group() as callers,
+    ):
+        for _ in range(3):
+            callers.start_soon(call, channel)
+        for published in (TURNS, TWO_CHOICES, None) * 5:
+            resolver.publish(published)
+            before = done
+            await until(lambda n=before: done >= n + 6)
+        callers.cancel_scope.cancel()
+
+
+async def test_a_subset_is_connected_to_and_grows_without_a_change_of_the_rest() -> None:
+    def connected() -> set[str]:
+        return {endpoint.endpoint.id for endpoint in channel.status().endpoints}
+
+    names = "abcdef"
+    async with serving(*names) as servers, open_channel(*servers) as (channel, resolver):
+        assert connected() == set(names)
+        resolver.publish(config(subsetting={"subsetSize": 2}))
+        await until(lambda: len(connected()) == 2)
+        two = connected()
+        resolver.publish(config(subsetting={"subsetSize": 4}))
+        await until(lambda: len(connected()) == 4)
+        assert connected() > two
+        resolver.publish(None)
+        await until(lambda: connected() == set(names))
+        assert channel.status().config_sources["zoneAware"] == "default"
+
+
+async def test_the_own_zone_is_preferred_as_the_config_says() -> None:
+    def endpoint(server: EchoServer, zone: str) -> Endpoint:
+        return replace(server.endpoint, zone=zone)
+
+    options = ChannelOptions(zone="near", policy="round_robin")
+    async with serving("a", "b") as (near, far), open_channel(options=options) as (channel, say):
+        say.publish(config(zoneAware={"minClusterSize": 2}))
+        say.say(endpoint(near, "near"), endpoint(far, "far"))
+        await channel.warm_up(5.0)
+        answers = {(await result(begin(channel, "unary_unary", b"x")))[0] for _ in range(10)}
+        assert answers == {b"x@a"}
+        say.publish(None)
+        await until(lambda: "registry" not in channel.status().config_sources.values())
+        answers = {(await result(begin(channel, "unary_unary", b"x")))[0] for _ in range(10)}
+        assert answers == {b"x@a", b"x@b"}
 
 
 async def test_sizes_of_messages_are_limited_by_method() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import meshkit
 from meshkit import events
-from meshkit.balancer import POLICIES
+from meshkit.balancer import POLICIES, Subsetting
 from meshkit.fields import formats_of, json_name
 from tests.docs.markdown import ROOT, pages
 
@@ -222,6 +222,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "failure_percentage_ejection": lambda: _json_fields(meshkit.FailurePercentageEjection),
     "circuit_breaker": lambda: _json_fields(meshkit.CircuitBreaker),
     "slow_start": lambda: _json_fields(meshkit.SlowStart),
+    "subsetting": lambda: _json_fields(Subsetting),
+    "zone_aware": lambda: _json_fields(meshkit.ZoneAware),
     "policies": _policies,
     "limit": lambda: _fields(meshkit.AdaptiveLimit),
     "load_reports": lambda: _fields(meshkit.LoadReports),

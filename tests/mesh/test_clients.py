@@ -132,7 +132,7 @@ async def test_a_policy_by_key_is_reached_by_name_and_by_value(mesh):
 
 
 async def test_a_subset_of_none_is_refused(mesh):
-    with pytest.raises(ConfigError, match="subset must be 1 or more, got 0; None is no subset"):
+    with pytest.raises(ConfigError, match="subset_size: must be an integer of 1 or more, got 0"):
         mesh.channel("s", subset=0)
 
 

@@ -9,16 +9,18 @@ from typing import Annotated, Any
 import pytest
 
 from meshkit.balancer import (
+    POLICIES,
     Clock,
     OutlierDetection,
     Picker,
     PowerOfTwo,
     RoundRobin,
+    Subsetting,
     SuccessRateEjection,
 )
 from meshkit.errors import ConfigError
 from meshkit.fields import FieldError, Integer, Place, Seconds, check
-from meshkit.service_config import ServiceConfig
+from meshkit.service_config import DEFAULTS, ServiceConfig
 from meshkit.service_config.policies import PolicyList
 
 
@@ -179,3 +181,29 @@ def test_outlier_detection_is_given_in_one_way() -> None:
         ServiceConfig.parse({"outlierDetection": {}, "loadBalancingConfig": [around]})
     with pytest.raises(FieldError, match="must be an object, got 1"):
         ServiceConfig.parse({"loadBalancingConfig": [{"outlier_detection_experimental": 1}]})
+
+
+def test_policies_with_a_child_stand_in_any_order() -> None:
+    inner = [{"round_robin": {}}]
+    subset = {"random_subsetting_experimental": {"subsetSize": 3, "childPolicy": inner}}
+    wanted = ServiceConfig(
+        load_balancing_config=RoundRobin(),
+        outlier_detection=OutlierDetection(),
+        subsetting=Subsetting(subset_size=3),
+    )
+    assert wrapped([subset]) == wanted
+    around = {"outlier_detection_experimental": {"childPolicy": inner}}
+    outer = {"random_subsetting_experimental": {"subsetSize": 3, "childPolicy": [around]}}
+    assert ServiceConfig.parse({"loadBalancingConfig": [outer]}) == wanted
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_each_policy_with_its_defaults_is_written_back(name: str) -> None:
+    document = {"loadBalancingConfig": [{name: {}}]}
+    config = ServiceConfig.parse(document)
+    assert config.load_balancing_config == POLICIES[name]()
+    assert ServiceConfig.parse(config.to_json()) == config
+
+
+def test_what_holds_by_default_is_written_back() -> None:
+    assert ServiceConfig.parse(DEFAULTS.to_json()) == DEFAULTS
