@@ -57,6 +57,7 @@ class Load:
         peak: seconds that a call takes here, by the worst: it rises at once and falls slowly, as
             in Finagle's `PeakEwma`.
         success: share of the calls that ended well, 1.0 before the first one has ended.
+        samples: calls that these figures come from.
         seen: the clock's seconds when a call last told something; older is worth less.
         suspect: the last calls that ended are known to have failed: look at each one's end.
         report: what the server last said of its load; None if it never did.
@@ -70,6 +71,7 @@ class Load:
         "peak",
         "pending",
         "report",
+        "samples",
         "seen",
         "success",
         "suspect",
@@ -82,6 +84,7 @@ class Load:
         self.cost = 0.0
         self.peak = 0.0
         self.success = 1.0
+        self.samples = 0
         self.seen = 0.0
         self.report: Report | None = None
         self._share = 1.0  # of the last call in the averages
@@ -133,13 +136,15 @@ class Load:
             took: seconds from the start of the call.
             now: the clock's seconds.
         """
+        self.samples = samples = self.samples + 1
         share = 1.0 - exp((self.seen - now) / TAU)
-        if share * self.finished < 1.0:
-            share = 1.0 / (self.finished or 1)
+        if share * samples < 1.0:
+            share = 1.0 / samples
         self.seen = now
         self._share = share
         self.cost += share * (took - self.cost)
-        self.success += share * (1.0 - self.success)
+        if self.success < 1.0:
+            self.success += share * (1.0 - self.success)
         peak = self.peak
         self.peak = took if took > peak else peak + share * (took - peak)
 

@@ -104,7 +104,7 @@ class _Adaptive:
 
     def _expected(self, node: Node) -> float:
         """What a node costs, as far as it is known: what time has passed, and how many calls."""
-        known = node.finished
+        known = node.samples
         cost = node.cost * node.fresh(self._now())
         return (cost * known + self._cost * _FAITH) / (known + _FAITH)
 

@@ -35,6 +35,10 @@ class Node(Protocol):
         """Calls under way on this node."""
 
     @property
+    def samples(self) -> int:
+        """Calls that told how long they took."""
+
+    @property
     def cost(self) -> float:
         """Seconds that a call takes on average, failed ones much longer; 0.0 while unknown."""
 
