@@ -20,7 +20,7 @@ async def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--service", default="hello_service", help="service name")
     flags.add_argument("--registry", help="registry URL, by default $MESHKIT_REGISTRY or local://")
-    flags.add_argument("--policy", default="p2c", help="p2c or round_robin")
+    flags.add_argument("--policy", default="adaptive", help="or round_robin")
     flags.add_argument("--count", type=int, default=0, help="calls to make; 0: for ever")
     flags.add_argument("--interval", type=float, default=1.0, help="seconds between calls")
     flags.add_argument("--quiet", action="store_true", help="print the summary only")

@@ -20,6 +20,14 @@ A server that fails fast would look like the fastest of all; Linkerd's load bias
 its failures as slow calls, too.
 """
 
+# One call counts in the average as if it took at most so much: a pause of a process, which hits any
+# endpoint by chance, is a long call after a long time, and would count for a hundred others.
+_FAR: Final = 16.0  # times the average
+_CHANCE: Final = 0.010  # and seconds
+
+# A connection's first call waits for more than the endpoint: of the first few the best counts.
+_FIRST: Final = 4
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -45,15 +53,16 @@ class Load:
     """The calls of this client at one endpoint: how many now, and how they went.
 
     A node may be one of these, so that pickers read its attributes directly. Averages are weighted
-    by time: a call counts as much as the time since the one before it (to the first few: as much
-    as each of those), so a burst does not wipe out what was known.
+    by time: a call counts as much as the time since the one before it (at first: as each of those),
+    so a burst does not wipe out what was known.
 
     Attributes:
         pending: calls under way now.
         finished: calls that ended, failed ones included.
         failed: calls that ended badly.
         cost: seconds that a call takes here on average, failed ones `PENALTY` more; 0.0 before the
-            first one has ended.
+            first one has ended. Of the first four the best counts; later, one call counts as if
+            it took at most 16 times as much.
         peak: seconds that a call takes here, by the worst: it rises at once and falls slowly, as
             in Finagle's `PeakEwma`.
         success: share of the calls that ended well, 1.0 before the first one has ended.
@@ -142,7 +151,12 @@ class Load:
             share = 1.0 / samples
         self.seen = now
         self._share = share
-        self.cost += share * (took - self.cost)
+        cost = self.cost
+        if samples <= _FIRST:
+            self.cost = took if took < cost or samples == 1 else cost
+        else:
+            most = _FAR * cost + _CHANCE
+            self.cost = cost + share * (min(took, most) - cost)
         if self.success < 1.0:
             self.success += share * (1.0 - self.success)
         peak = self.peak

@@ -14,11 +14,12 @@ from meshkit.fields import Number, check
 __all__ = ["Adaptive"]
 
 _LOOKS: Final = 8  # nodes that one call looks at
+_CHANCE: Final = 0.0005  # seconds by which event loops and sockets make equal servers differ
 _BUSY: Final = 2.0  # times the usual number of calls, above which a node is passed over
 _QUARTER: Final = 0.25  # of the nodes cost less than what is usual
 _STEP: Final = 1.02  # by which the usual cost moves up with one look
 _STEP_DOWN: Final = 1.0 - (_STEP - 1.0) * (1.0 - _QUARTER) / _QUARTER
-_FAITH: Final = 2  # calls for which the usual cost counts in what is expected of a node
+_TRIALS: Final = 3  # calls of a new node, before it is judged
 _MEMORY: Final = 1 / 16  # share of one look in the usual number of calls
 
 
@@ -31,17 +32,16 @@ class Adaptive:
     one that has had the most time to finish; but it has no eyes. So the node whose turn it is has
     to compare. It takes the call if it
 
-    - costs at most `margin` times what is usual, and would not have more than twice the usual
-      number of calls; or
+    - costs at most `margin` times what is usual, and half a millisecond, and would not have more
+      than twice the usual number of calls; or
     - promises to be done with the call as soon as the others all the same, since they are busy.
 
     What a node costs is its average latency, failed calls counting as slow ones. A quarter of the
     nodes cost less than what is usual: as long as that many are well, the others are compared with
     them. Equal servers differ by chance only, less than `margin`: there this is `round_robin`.
 
-    Of a new node the usual is expected, and its first calls change that little by little. What a
-    node costs falls while it is left alone, so that it is tried again, by single calls, until it
-    does well.
+    Of a new node the usual is expected until three of its calls have ended. What a node costs
+    falls while it is left alone, so that it is tried again, by single calls, until it does well.
 
     Attributes:
         margin: by how many times a node must cost more than usual to be passed over. Less reacts
@@ -93,7 +93,7 @@ class _Adaptive:
         calls = self._calls_of(node) if node.pending else 1.0
         most = _BUSY * self._calls
         self._calls += _MEMORY * (min(calls, most) - self._calls)
-        limit = self._margin * usual if calls <= most else 0.0
+        limit = self._margin * usual + _CHANCE if calls <= most else 0.0
         if cost <= limit:
             return True
         return self._expected(node) <= max(limit, usual * self._calls / calls)
@@ -103,10 +103,8 @@ class _Adaptive:
         return self._expected(node) * self._calls_of(node)
 
     def _expected(self, node: Node) -> float:
-        """What a node costs, as far as it is known: what time has passed, and how many calls."""
-        known = node.samples
-        cost = node.cost * node.fresh(self._now())
-        return (cost * known + self._cost * _FAITH) / (known + _FAITH)
+        """What a node costs now, the time that has passed considered; of a new one, the usual."""
+        return node.cost * node.fresh(self._now()) if node.samples >= _TRIALS else self._cost
 
     def _calls_of(self, node: Node) -> float:
         """Calls that a node would have with one more, as if it were one of the greatest weight."""
