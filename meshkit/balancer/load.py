@@ -151,14 +151,15 @@ class Load:
             share = 1.0 / samples
         self.seen = now
         self._share = share
-        cost = self.cost
-        if samples <= _FIRST:
-            self.cost = took if took < cost or samples == 1 else cost
+        if samples > _FIRST:
+            cost = self.cost
+            self.cost = cost + share * (min(took, _FAR * cost + _CHANCE) - cost)
+            if self.success < 1.0:
+                self.success += share * (1.0 - self.success)
         else:
-            most = _FAR * cost + _CHANCE
-            self.cost = cost + share * (min(took, most) - cost)
-        if self.success < 1.0:
+            best = took if samples == 1 else min(took, self.latency)
             self.success += share * (1.0 - self.success)
+            self.cost = best + PENALTY * (1.0 - self.success)
         peak = self.peak
         self.peak = took if took > peak else peak + share * (took - peak)
 
