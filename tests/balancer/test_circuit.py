@@ -111,5 +111,5 @@ def test_no_endpoint_is_over_its_limit_and_none_is_idle_while_calls_are_refused(
 
 @pytest.mark.parametrize("name", ["max_requests", "max_requests_per_endpoint"])
 def test_a_limit_of_nothing_is_refused(name):
-    with pytest.raises(ConfigError, match=f"{name} must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match=f"{name}: must be an integer of 1 or more, got 0"):
         CircuitBreaker(**{name: 0})

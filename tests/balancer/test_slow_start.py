@@ -138,7 +138,7 @@ def test_a_call_by_key_goes_where_it_belongs():
 def test_the_share_is_one_and_grows(age, window, aggression, least):
     rule = SlowStart(window=window, aggression=aggression, min_weight_percent=least)
     assert least / 100 <= rule.share(age) <= 1.0
-    assert rule.share(age) <= rule.share(age + 1.0) <= rule.share(window) == 1.0
+    assert rule.share(age) <= rule.share(age + 1.0) <= rule.share(rule.window) == 1.0
 
 
 @pytest.mark.parametrize(
