@@ -99,7 +99,10 @@ def _format_of(hint: Any) -> Format:
 @final
 @dataclass(frozen=True, slots=True)
 class Record(Format):
-    """A dataclass, as an object."""
+    """A dataclass, as an object.
+
+    Fields that others know, and that are of no effect here, are the names in its `WITHOUT_EFFECT`.
+    """
 
     kind: type[DataclassInstance]
 
@@ -115,7 +118,8 @@ class Record(Format):
         found = {}
         for key, item in super(Record, self).read(value, place).items():
             if key not in formats:
-                place.unknown_field(str(key), formats)
+                if key not in getattr(self.kind, "WITHOUT_EFFECT", ()):
+                    place.unknown_field(str(key), formats)
             elif item is not None:
                 name, how = formats[key]
                 found[name] = how.read(item, place.at(key))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeAlias, final
+from typing import Annotated, Any, ClassVar, Final, NoReturn, TypeAlias, final
 
 from meshkit.balancer import (
     DEFAULT_POLICY,
@@ -86,6 +86,8 @@ class ServiceConfig:
             gRPC it is a policy with a child, which is read as well.
         zone_aware: how a client with a zone prefers the endpoints there. Of meshkit.
     """
+
+    WITHOUT_EFFECT: ClassVar = ("connectionScaling",)  # gRFC A105: more connections to one endpoint
 
     load_balancing_config: Annotated[Policy, PolicyList(POLICIES)] | None = None
     method_config: tuple[MethodConfig, ...] = ()

@@ -17,6 +17,7 @@ from meshkit.balancer import (
     RoundRobin,
     Subsetting,
     SuccessRateEjection,
+    WeightedRoundRobin,
 )
 from meshkit.errors import ConfigError
 from meshkit.fields import FieldError, Integer, Place, Seconds, check
@@ -207,3 +208,14 @@ def test_each_policy_with_its_defaults_is_written_back(name: str) -> None:
 
 def test_what_holds_by_default_is_written_back() -> None:
     assert ServiceConfig.parse(DEFAULTS.to_json()) == DEFAULTS
+
+
+def test_fields_of_grpc_that_are_of_no_effect_here_are_no_mistakes() -> None:
+    parameters = {"enableOobLoadReport": True, "blackoutPeriod": "1s", "weightUpdatePeriod": "1s"}
+    config = ServiceConfig.parse(
+        {
+            "connectionScaling": {"maxConnectionsPerSubchannel": 2},
+            "loadBalancingConfig": [{"weighted_round_robin": parameters}],
+        }
+    )
+    assert config == ServiceConfig(load_balancing_config=WeightedRoundRobin(blackout_period=1.0))

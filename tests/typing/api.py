@@ -7,6 +7,7 @@ each one is a promise that mistakes are found.
 # mypy: untyped-calls-exclude=examples.hello.helloworld_pb2_grpc
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import assert_type
 
 import grpc
@@ -31,6 +32,7 @@ from meshkit import (
     RingHash,
     Server,
     ServerOptions,
+    ServiceConfig,
     Sticky,
     ZoneAware,
     draining,
@@ -87,6 +89,12 @@ async def call(mesh: Mesh) -> None:
     await mesh.channel("s", policy=PowerOfTwo())
     await mesh.channel("s", policy=RingHash(key="user", hash_balance_factor=125), subset=20)
     await mesh.channel("s", policy=Sticky(key=lambda info: info.path), zone_aware=ZoneAware())
+    await mesh.channel("s", service_config={"loadBalancingConfig": [{"p2c": {}}]})
+    await mesh.configs.publish("s", ServiceConfig())
+    await mesh.configs.publish("s", Path("config.json"))
+    assert_type(await mesh.configs.read("s"), ServiceConfig | None)
+    await mesh.configs.withdraw("s")
+    assert_type(channel.status().service_config.for_method("/a.B/C").timeout, float | None)
     await mesh.channel("s", credentials=grpc.ssl_channel_credentials(), options=[("a", 1)])
     await mesh.channel(service="s")  # type: ignore[call-arg]
     ConnectionOptions()

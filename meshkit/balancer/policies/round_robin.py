@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 from meshkit.balancer.policies.policy import Clock, N, Node, PickInfo
 from meshkit.balancer.policies.weighted import Rotation, place_behind
@@ -70,6 +70,9 @@ class WeightedRoundRobin:
         error_utilization_penalty: how busy a server counts for each failed call among those it
             serves, or one that fails fast would look idle.
     """
+
+    # Reports come with the answers, and each counts at once.
+    WITHOUT_EFFECT: ClassVar = ("enableOobLoadReport", "oobReportingPeriod", "weightUpdatePeriod")
 
     blackout_period: Seconds = 10.0
     weight_expiration_period: Annotated[float, Duration(above=0)] = 180.0
