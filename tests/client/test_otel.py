@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("opentelemetry.instrumentation.grpc")
 
 # In a process of its own: the instrumentation replaces functions of grpc.aio.
-PROGRAM = """
+INSTRUMENTED = """
 import asyncio
 from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient
 from opentelemetry.sdk.trace import TracerProvider
@@ -21,7 +21,9 @@ exporter = InMemorySpanExporter()
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(exporter))
 GrpcAioInstrumentorClient().instrument(tracer_provider=provider)
+"""
 
+PLAIN = """
 from tests.client.fakes import *
 
 async def main():
@@ -37,15 +39,50 @@ async def main():
 asyncio.run(main())
 """
 
+RETRIED = """
+from tests.client.fakes import *
+from tests.client.scripted import *
 
-def test_spans_of_all_shapes():
+async def main():
+    for config in (retrying(), hedging(hedgingDelay="100s")):
+        shapes = SHAPES if config.method_config[0].retry_policy else SHAPES[:2]
+        for shape in shapes:
+            script = Script(Step(FAILS), Step(FAILS), Step(messages=1))
+            async with scripted(script, config) as channel:
+                await result(begin(channel, shape, b"x", timeout=20))
+                await until(lambda: pending(channel) == 0)
+            previous = [attempt.previous for attempt in script.attempts]
+            traced = all("traceparent" in attempt.metadata for attempt in script.attempts)
+            spans = exporter.get_finished_spans()
+            exporter.clear()
+            print(shape, previous, traced, len(spans))
+
+asyncio.run(main())
+"""
+
+
+def run(program: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", INSTRUMENTED + program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_spans_of_all_shapes():
     names = [
         f"/test.Echo/{kind}"
         for kind in ("StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary")
         for _ in range(2)
     ]
-    assert done.stdout.splitlines() == [str(names), "True"]
+    assert run(PLAIN) == [str(names), "True"]
+
+
+def test_each_attempt_has_a_span():
+    shapes = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+    expected = [f"{shape} [None, '1', '2'] True 3" for shape in (*shapes, *shapes[:2])]
+    assert run(RETRIED) == expected
