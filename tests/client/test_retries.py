@@ -120,6 +120,24 @@ async def test_without_a_policy_a_call_that_was_sent_is_not_retried():
         assert len(script.attempts) == 1
 
 
+class Insists:
+    """A policy that goes by the call alone."""
+
+    def picker(self, rng: Any, now: Any) -> Insists:
+        return self
+
+    def pick(self, ready: Any, info: Any) -> Any:
+        return ready[0]
+
+
+async def test_a_policy_that_insists_is_overruled():
+    script = Script(FAIL, FAIL, OK)
+    async with scripted(script, retrying(), policy=Insists()) as channel:
+        await begin(channel, "unary_unary", b"x")
+        assert script.attempts[0].server == "a"
+        assert len({attempt.server for attempt in script.attempts}) == 3
+
+
 async def test_the_same_endpoint_is_better_than_none():
     script = Script(FAIL, OK)
     async with scripted(script, retrying(), servers=("a",)) as channel:
