@@ -18,7 +18,7 @@ from tests.faults.registry import SERVICE, Registry, Setup
 
 __all__ = ["Fleet", "Size"]
 
-_SETTLE: Final = 20.0  # seconds
+_SETTLE: Final = 60.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)

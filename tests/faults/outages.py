@@ -24,7 +24,7 @@ __all__ = ["Fault", "outage", "undergo"]
 Hurt: TypeAlias = Callable[[Fleet], AbstractContextManager[None]]
 
 _RENEWAL: Final = 1.0  # seconds, beyond a third of the TTL, in which a server is announced again
-_AGREE: Final = 10.0  # seconds
+_AGREE: Final = 30.0  # seconds, before a scenario gives up; what is promised is less
 _CALM: Final = 1.0  # seconds without any server missing: all are there
 _NOISE: Final = 1.5  # seconds; the machine may have other things to do
 

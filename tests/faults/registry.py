@@ -30,7 +30,7 @@ _PREFIX: Final = f"meshkit/default/{SERVICE}/"
 _ANSWER: Final = 1.0  # seconds
 _MOST_OPS: Final = 128  # of one transaction
 _PATIENCE: Final = 10.0  # seconds, for what has to be answered
-_ELECTION: Final = 20.0  # seconds in which a cluster must have a leader again
+_ELECTION: Final = 60.0  # seconds in which a cluster must have a leader again
 
 
 @dataclass(frozen=True, kw_only=True)
