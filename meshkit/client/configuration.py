@@ -47,6 +47,11 @@ class Configuration:
         return policy
 
     @property
+    def reads_reports(self) -> bool:
+        """Whether that policy looks at what servers report of their load."""
+        return bool(getattr(self.policy, "reads_reports", False))
+
+    @property
     def subset(self) -> int | None:
         """To how many endpoints the channel connects; None: to all."""
         subsetting = self.config.subsetting

@@ -61,6 +61,7 @@ class Dispatch:
         configuration: what holds for the calls.
         idleness: whether there are connections at all.
         watch: where that comes from; None before anybody was asked.
+        reads_reports: whether the policy wants to know what servers say of their load.
         state: set whenever something changed that somebody may wait for.
         now: the loop's clock, in seconds.
         time_remaining: what a call inherits, at most, from the call that is being served.
@@ -83,6 +84,7 @@ class Dispatch:
             known.subset, options.zone, known.zone_aware, self._rng, self.now
         )
         picker = self.selection.picker(known.policy)
+        self.reads_reports = known.reads_reports
         self.balancer = Balancer(
             service,
             make_node=self._connect,
@@ -144,6 +146,7 @@ class Dispatch:
         self.selection.configure(known.subset, known.zone_aware)
         if (known.policy, known.zone_aware) != before:
             self.balancer.adopt(self.selection.picker(known.policy))
+        self.reads_reports = known.reads_reports
         self.balancer.configure(known.resilience)
         self._mind_limits()
         self._connections.options = known.connection

@@ -16,6 +16,7 @@ import grpc.aio
 
 from meshkit.client.explain import rpc_error
 from meshkit.deadline import overdue
+from meshkit.orca import TRAILER, LoadReport
 
 if TYPE_CHECKING:
     from meshkit.client.dispatch import Dispatch
@@ -173,9 +174,18 @@ class Journey:
         assert self.node is not None  # noqa: S101 -- `send` has set it
         now = self._dispatch.now()
         self.node.finish(None if self._has_response else now - self._sent_at, now)
+        if self._dispatch.reads_reports:
+            self._read_report(self.node, call, now)
         self._unjudged = call
         if not self._is_awaited or self._callbacks is not None or self.node.suspect:
             self.judge()
+
+    def _read_report(self, node: Subchannel, call: Any, now: float) -> None:
+        trailers = at_once(call.trailing_metadata())
+        said = None if trailers is None else trailers.get(TRAILER)
+        report = LoadReport.from_bytes(said) if isinstance(said, bytes) else None
+        if report is not None:
+            node.tell(report, now)
 
     def judge(self) -> None:
         """Is the end of the call on the wire the end of ours?"""

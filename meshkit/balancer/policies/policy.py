@@ -115,7 +115,11 @@ class ByKey(Protocol):
 
 
 class Policy(Protocol):
-    """Which of the ready nodes takes the next call. Make it a frozen value, as ours are."""
+    """Which of the ready nodes takes the next call. Make it a frozen value, as ours are.
+
+    One with an attribute `reads_reports` that is true finds in each node's `report` what its server
+    said of its load; to read that at the end of each call has its price.
+    """
 
     def picker(self, rng: random.Random, now: Clock) -> Picker:
         """The picker of one client, with that client's die and clock."""

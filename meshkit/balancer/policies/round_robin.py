@@ -74,6 +74,8 @@ class WeightedRoundRobin:
     # Reports come with the answers, and each counts at once.
     WITHOUT_EFFECT: ClassVar = ("enableOobLoadReport", "oobReportingPeriod", "weightUpdatePeriod")
 
+    reads_reports: ClassVar[bool] = True
+
     blackout_period: Seconds = 10.0
     weight_expiration_period: Annotated[float, Duration(above=0)] = 180.0
     error_utilization_penalty: Annotated[float, Number(0)] = 1.0
