@@ -108,10 +108,14 @@ class _StreamResponse(Call):
         return self
 
     async def __anext__(self) -> Any:
-        response = await self.do(_next_message)
         if not self._has_response:
+            response = await self.do(_next_message)
             self.responded()
-        return response
+            return response
+        try:  # it stays where it is now: the shorter way, since there may be many messages
+            return await anext(aiter(self.wire))
+        except asyncio.CancelledError as error:
+            await self.interrupted(error)
 
     async def read(self) -> Any:
         """The next message, or `grpc.aio.EOF`.
@@ -119,10 +123,15 @@ class _StreamResponse(Call):
         Raises:
             grpc.aio.AioRpcError: the call ended with an error.
         """
-        response = await self.do(_READ)
-        if not self._has_response and response is not grpc.aio.EOF:
-            self.responded()
-        return response
+        if not self._has_response:
+            response = await self.do(_READ)
+            if response is not grpc.aio.EOF:
+                self.responded()
+            return response
+        try:
+            return await self.wire.read()
+        except asyncio.CancelledError as error:
+            await self.interrupted(error)
 
 
 class _StreamRequest(Call):
