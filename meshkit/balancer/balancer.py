@@ -88,7 +88,7 @@ class Balancer(Generic[N]):
         pickable = self._pickable or self._choice()
         if self._is_careful:
             return self._pick_carefully(pickable, info)
-        if len(pickable) == 1:  # no choice
+        if len(pickable) == 1 and not self._is_by_key:  # no choice, and nobody who remembers it
             return pickable[0]
         return self._picker.pick(pickable, info) if pickable else None
 
