@@ -83,21 +83,20 @@ class Dispatch:
         self.selection = Selection(
             known.subset, options.zone, known.zone_aware, self._rng, self.now
         )
-        picker = self.selection.picker(known.policy)
         self.reads_reports = known.reads_reports
         self.balancer = Balancer(
             service,
             make_node=self._connect,
-            picker=picker,
+            picker=self.selection.picker(known.policy),
             rng=self._rng,
             now=self.now,
-            resilience=self.configuration.resilience,
+            resilience=known.resilience,
         )
         self._mind_limits()
         self._alarm: asyncio.TimerHandle | None = None
         self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
         self.pick_other = self.balancer.pick_other
-        self.plans = Plans(self.configuration.config, options.retry_limits, self._rng, self.now())
+        self.plans = Plans(known.config, options.retry_limits, self._rng, self.now())
         self.start = supervisor.start  # a task beside the calls
         self.resolution = Resolution()
         self.watch: Watch | None = None
