@@ -52,8 +52,8 @@ _CALM: Final = 2.0  # at most so many seconds between two faults
 _AGREE: Final = 15.0  # seconds, at the end
 _REST: Final = 3.0  # seconds, after the last call
 _MORE: Final = 3  # tasks and descriptors: a connection may be exchanged just now
-_MORE_MEMORY: Final = 3.0  # MB: what an allocator does in a short time
-_SLOPE: Final = 4.0  # MB per hour, as soon as there is an hour to speak of
+_MORE_MEMORY: Final = 1.0  # MB: more or fewer calls under way
+_SLOPE: Final = 2.0  # MB per hour, as soon as there is an hour to speak of
 _LONG: Final = 600.0  # seconds
 
 
@@ -77,13 +77,13 @@ def soak(kind: Kind, size: Size, *, seconds: float, seed: int) -> Outcome:
     outcome.figures["faults"] = f"{count}"
     for name, growth in growths.items():
         outcome.figures[f"{name} grew by"] = (
-            f"{growth.tasks:+.0f} tasks, {growth.fds:+.0f} fds, {growth.rss:+.1f} MB "
-            f"({growth.slope:+.1f} MB/h)"
+            f"{growth.tasks:+.0f} tasks, {growth.fds:+.0f} fds, {growth.memory:+.2f} MB in use "
+            f"({growth.slope:+.1f} MB/h, resident {growth.rss_slope:+.1f} MB/h)"
         )
         outcome.require(growth.tasks <= _MORE + strangers, f"{name} has {growth.tasks} tasks more")
         outcome.require(growth.fds <= _MORE, f"{name} has {growth.fds} descriptors more")
-        memory = growth.slope / _SLOPE if seconds > _LONG else growth.rss / _MORE_MEMORY
-        outcome.require(memory <= 1, f"{name} takes {growth.rss:.1f} MB more")
+        memory = growth.slope / _SLOPE if seconds > _LONG else growth.memory / _MORE_MEMORY
+        outcome.require(memory <= 1, f"{name} uses {growth.memory:.2f} MB more")
     return outcome
 
 
