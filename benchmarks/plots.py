@@ -89,7 +89,7 @@ def draw_storm() -> None:
         for label, limits, clients, rate in lines:
             at, attempts = zip(*storm(limits, clients=clients, rate=rate), strict=True)
             axes.plot(at, attempts, label=label, lw=1.2)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 6)  # room for the legend
 
 
 PLOTS: dict[str, Callable[[], None]] = {
