@@ -5,7 +5,8 @@ The pytest plugin has three fixtures on top: `mesh_url`, `mesh_registry` and `et
 
 from meshkit.registry.memory import MemoryStore
 from meshkit.testing.clock import FakeClock
-from meshkit.testing.etcd import EtcdProcess, etcd_cluster, find_etcd, free_ports
+from meshkit.testing.cluster import etcd_cluster
+from meshkit.testing.etcd import EtcdProcess, find_etcd, free_ports
 from meshkit.testing.memory import memory_registry
 from meshkit.testing.proxy import TcpProxy
 from meshkit.testing.virtual_clock import VirtualClockLoop

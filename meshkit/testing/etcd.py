@@ -17,9 +17,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -27,10 +27,11 @@ from typing import Final, Self, final
 
 from meshkit.errors import ConfigError
 
-__all__ = ["EtcdProcess", "etcd_cluster", "find_etcd", "free_ports"]
+__all__ = ["TAKEN", "EtcdProcess", "find_etcd", "free_ports"]
 
 _OLDEST: Final = (3, 4, 22)
 _READY_WITHIN: Final = 20.0
+TAKEN: Final = "address already in use"  # etcd's words
 _STOP_WITHIN: Final = 5.0
 
 # Linux ends the child with the *thread* that started it; this one lives as long as the program.
@@ -172,7 +173,7 @@ class EtcdProcess:
                 return self
             except RuntimeError as error:
                 self.stop()
-                if not (again and "address already in use" in str(error)) or self._peers:
+                if not (again and TAKEN in str(error)) or self._peers:
                     raise
                 self._choose_ports()
         raise AssertionError("unreachable")
@@ -279,21 +280,3 @@ class EtcdProcess:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-@contextmanager
-def etcd_cluster(size: int = 3, *, flags: Sequence[str] = ()) -> Iterator[list[EtcdProcess]]:
-    """A running cluster of `size` members, as a block.
-
-    Raises:
-        RuntimeError: a member did not start.
-    """
-    peers = [f"m{i}=http://127.0.0.1:{port}" for i, port in enumerate(free_ports(size))]
-    members = [EtcdProcess(name=f"m{i}", peers=peers, flags=flags) for i in range(size)]
-    with ExitStack() as stack:
-        for member in members:
-            stack.callback(member.stop)
-            member.launch()
-        for member in members:
-            member.wait_ready()
-        yield members

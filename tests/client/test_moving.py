@@ -298,19 +298,20 @@ async def test_a_call_that_a_closing_server_does_not_take_moves_on(shape):
         ),
     ):
         moved = 0
-        for _ in range(10):  # it is known that the connection is closing a little sooner or later
+        while away.turned_away < 10:
+            # It is known that the connection is closing a little sooner or later.
             await until(lambda: readiness(channel)["away"] is Readiness.READY)
             turned_away_first(channel)
             try:
                 answer = await result(begin(channel, shape, b"x", timeout=10))
             except grpc.aio.AioRpcError as error:
-                if "GOAWAY" not in str(error.details()):
+                # It may even be one of the first two of the next connection.
+                if error.code() is not Status.UNIMPLEMENTED and "GOAWAY" not in error.details():
                     raise
             else:
                 assert b"".join(answer).startswith(b"x@a")
                 moved += "grpc-previous-rpc-attempts" not in a.metadata[-1]
         assert moved >= 5
-        assert away.turned_away == 10
         assert pending(channel) == 0
 
 

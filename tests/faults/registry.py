@@ -16,7 +16,8 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from meshkit.testing.etcd import EtcdProcess, etcd_cluster
+from meshkit.testing.cluster import etcd_cluster
+from meshkit.testing.etcd import EtcdProcess
 from meshkit.testing.proxy import TcpProxy
 from tests.faults.peers import PeerNetwork
 

@@ -12,7 +12,9 @@ import pytest
 
 from meshkit.errors import ConfigError
 from meshkit.testing import etcd as module
-from meshkit.testing.etcd import EtcdProcess, etcd_cluster, find_etcd, free_ports
+from meshkit.testing import cluster
+from meshkit.testing.cluster import etcd_cluster
+from meshkit.testing.etcd import EtcdProcess, find_etcd, free_ports
 
 pytestmark = pytest.mark.etcd
 
@@ -126,6 +128,20 @@ def test_cluster_of_three() -> None:
         assert len({member.endpoint for member in members}) == 3
         assert all(map(is_up, members))
     assert not any(map(is_up, members))
+
+
+def test_taken_ports_of_a_cluster_are_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ports = iter([(port,), free_ports(1)])
+        monkeypatch.setattr(cluster, "free_ports", lambda _: next(ports))
+        with etcd_cluster(1) as [member]:
+            assert is_up(member)
+        monkeypatch.setattr(cluster, "free_ports", lambda _: (port,))
+        with pytest.raises(RuntimeError, match="already in use"), etcd_cluster(1):
+            pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")

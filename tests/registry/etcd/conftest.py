@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
-from meshkit.testing.etcd import EtcdProcess, etcd_cluster
+from meshkit.testing.cluster import etcd_cluster
+from meshkit.testing.etcd import EtcdProcess
 
 
 class First(random.Random):

@@ -17,7 +17,8 @@ from aetcd import rpc
 from meshkit.errors import RegistryUnavailable
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.registry.store import Compacted
-from meshkit.testing.etcd import EtcdProcess, etcd_cluster
+from meshkit.testing.cluster import etcd_cluster
+from meshkit.testing.etcd import EtcdProcess
 from tests.faults.peers import PeerNetwork
 
 pytestmark = [pytest.mark.anyio, pytest.mark.etcd]
