@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from meshkit.errors import ConfigError
-from meshkit.testing import etcd as module
 from meshkit.testing import cluster
+from meshkit.testing import etcd as module
 from meshkit.testing.cluster import etcd_cluster
 from meshkit.testing.etcd import EtcdProcess, find_etcd, free_ports
 
