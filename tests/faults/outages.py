@@ -75,7 +75,8 @@ def undergo(fault: Fault, fleet: Fleet, outcome: Outcome) -> None:
         what = f"{fault.name}: the clients have the news"
         wait_until(what, lambda: _learnt_at(fleet, news) < math.inf, _AGREE)
         known = max(0.0, _learnt_at(fleet, news) - told_at)
-    fleet.registry.erase(news)
+    # All news, older ones too: a member that was frozen does late what it was asked for before.
+    fleet.registry.erase("news-of-", before="news-of.")
     within = fleet.size.ttl / 3 + _RENEWAL + _NOISE
     outcome.require(registered <= within, f"{fault.name}: registered after {registered:.2f} s")
     within = fault.news_within + _NOISE
