@@ -214,8 +214,9 @@ class Outliers(Generic[N]):
         return ejected
 
     def _room(self) -> int:
-        """How many more nodes may be ejected now."""
-        return self.detection.most_ejected(len(self._ready) + len(self._out)) - len(self._out)
+        """How many more nodes may be ejected now; less than those that are, after others left."""
+        most = self.detection.most_ejected(len(self._ready) + len(self._out))
+        return max(0, most - len(self._out))
 
     def _eject(self, node: N, now: float, reason: str) -> Ejected[N]:
         record = self._records[node]

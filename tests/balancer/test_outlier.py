@@ -492,6 +492,8 @@ class OutlierMachine(RuleBasedStateMachine):
             room = self.detection.most_ejected(len(self.out()) + len(self.ready()))
             count = len(self.out())
             self.world.end(node, code, sent_at=sent_at)
+            if code in ("CANCELLED", "RESOURCE_EXHAUSTED"):  # said nothing: the next call will tell
+                self.probes.pop(node, None)
             assert len(self.out()) <= max(count, room)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 6.0, 11.0, 400.0]))
@@ -528,6 +530,21 @@ class OutlierMachine(RuleBasedStateMachine):
     def all_nodes_are_counted_once(self):
         counts = self.world.balancer.counts()
         assert sum(getattr(counts, n) for n in counts.__slots__) == len(self.world.balancer.nodes)
+
+
+def test_there_is_no_room_when_others_have_left():
+    """One of three is out, the two others lose their connections, and one of them fails on."""
+    rule = FailurePercentageEjection(minimum_hosts=1, request_volume=1)
+    detection = OutlierDetection(max_ejection_percent=34, failure_percentage_ejection=rule)
+    world = World("a", "b", "c", detection=detection)
+    world.fail("a")
+    assert world.ejected == ["a"]
+    for name in ("b", "c"):
+        world.balancer.set_readiness(world[name], Readiness.FAILING)
+    world.fail("b", times=1)
+    world.sleep(20.0)
+    world.fail("b", times=1)
+    assert world.ejected == ["a"]
 
 
 OutlierMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)

@@ -52,6 +52,7 @@ def servers(script: Script) -> set[str]:
 async def test_a_slow_call_is_sent_again_elsewhere_and_the_first_answer_taken(shape):
     script = Script(HANGS, HANGS, OK)
     async with scripted(script, hedging()) as channel:
+        began = asyncio.get_running_loop().time()
         call = begin(channel, shape, b"x", timeout=10)
         told: list[Any] = []
         call.add_done_callback(told.append)
@@ -62,7 +63,7 @@ async def test_a_slow_call_is_sent_again_elsewhere_and_the_first_answer_taken(sh
         assert told == [call]
         assert len(servers(script)) == 3
         assert [attempt.previous for attempt in script.attempts] == [None, "1", "2"]
-        assert all(gap >= 0.045 for gap in script.gaps)
+        assert asyncio.get_running_loop().time() - began >= 0.095  # two delays
         await until(lambda: [a.cancelled for a in script.attempts] == [True, True, False])
         await quiet(channel)
         assert sum(e.started for e in channel.status().endpoints) == 3
