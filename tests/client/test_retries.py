@@ -193,7 +193,7 @@ async def test_a_server_that_names_a_delay_gets_it():
     script = Script(Step(FAILS, pushback="300"), OK)
     async with scripted(script, retrying()) as channel:
         await begin(channel, "unary_unary", b"x")
-        assert 0.29 <= script.gaps[0] < 5
+        assert 0.2 <= script.gaps[0] < 5  # as it arrives: both may be late
 
 
 @pytest.mark.parametrize("pushback", ["-1", "soon", "99999999999"])
