@@ -20,7 +20,12 @@ from meshkit.endpoint import Endpoint
 from meshkit.registry.address import split_address
 from meshkit.registry.layouts.labels import label, labelled
 from meshkit.registry.layouts.layout import Folder, check_address
-from meshkit.registry.layouts.reading import read_labels, read_object, read_weight
+from meshkit.registry.layouts.reading import (
+    read_host_port,
+    read_labels,
+    read_object,
+    read_weight,
+)
 
 __all__ = ["DubboApplicationLayout", "DubboLayout"]
 
@@ -99,10 +104,7 @@ class DubboApplicationLayout(Folder):
         instance = read_object(value)
         if False in (instance.get("enable"), instance.get("enabled"), instance.get("healthy")):
             raise ValueError("the instance is switched off")
-        host, port = instance.get("host"), instance.get("port")
-        if not isinstance(host, str) or isinstance(port, bool) or not isinstance(port, int):
-            raise ValueError("host or port is missing")  # noqa: TRY004 -- bad data
-        address = check_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        address = check_address(read_host_port(instance))
         endpoint = Endpoint(service=service, id=address, address=address)
         labels = read_labels(instance.get("metadata"))
         labels.pop("dubbo.endpoints", None)

@@ -7,7 +7,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["MAX_VALUE", "MAX_WEIGHT", "read_labels", "read_object", "read_text", "read_weight"]
+__all__ = [
+    "MAX_VALUE",
+    "MAX_WEIGHT",
+    "read_host_port",
+    "read_labels",
+    "read_object",
+    "read_text",
+    "read_weight",
+]
 
 MAX_VALUE: Final = 65536  # bytes; an endpoint has a few hundred
 MAX_WEIGHT: Final = 2**32 - 1  # xDS and gRPC carry weights as uint32
@@ -42,6 +50,14 @@ def read_weight(weight: object) -> int:
     if not 0 <= number <= MAX_WEIGHT:  # NaN fails, too
         raise ValueError(f"weight is out of 0..{MAX_WEIGHT}")
     return max(round(number), 1 if number > 0 else 0)  # 0.2 is little, not nothing
+
+
+def read_host_port(fields: Mapping[str, Any]) -> str:
+    """The address in the fields `host` and `port`, unchecked; `ValueError` if they are none."""
+    host, port = fields.get("host"), fields.get("port")
+    if not isinstance(host, str) or isinstance(port, bool) or not isinstance(port, int):
+        raise ValueError("host or port is missing")  # noqa: TRY004 -- bad data, no bad call
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_labels(labels: object) -> dict[str, str]:

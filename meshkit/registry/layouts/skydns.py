@@ -20,7 +20,7 @@ from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint
 from meshkit.errors import ConfigError
 from meshkit.registry.address import split_address
 from meshkit.registry.layouts.layout import Folder, check_address, check_name
-from meshkit.registry.layouts.reading import read_object, read_weight
+from meshkit.registry.layouts.reading import read_host_port, read_object, read_weight
 
 __all__ = ["SkyDNSLayout"]
 
@@ -58,12 +58,9 @@ class SkyDNSLayout(Folder):
     def decode(self, service: str, key: str, value: bytes) -> Endpoint:
         """The record's host and port; one without a port, for A records only, is none of ours."""
         record = read_object(value)
-        host, port = record.get("host"), record.get("port")
-        if not isinstance(host, str) or isinstance(port, bool) or not isinstance(port, int):
-            raise ValueError("host or port is missing")  # noqa: TRY004 -- bad data
         return Endpoint(
             service=service,
             id=check_name("endpoint id", key.rpartition("/")[2]),
-            address=check_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),
+            address=check_address(read_host_port(record)),
             weight=read_weight(record.get("weight") or DEFAULT_WEIGHT),
         )
