@@ -68,12 +68,17 @@ from meshkit.server import (
     report_load,
 )
 from meshkit.service_config import (
+    Destination,
+    Fallback,
+    HeaderMatch,
     HealthCheckConfig,
     HedgingPolicy,
     MethodConfig,
     MethodName,
     RetryPolicy,
     RetryThrottling,
+    Route,
+    RouteMatch,
     ServiceConfig,
 )
 
@@ -116,6 +121,12 @@ __all__ = [  # noqa: RUF022 -- grouped by what it is for
     "RetryPolicy",
     "RetryThrottling",
     "ServiceConfig",
+    # where calls go
+    "Destination",
+    "Fallback",
+    "HeaderMatch",
+    "Route",
+    "RouteMatch",
     # balancing policies
     "Adaptive",
     "Counts",

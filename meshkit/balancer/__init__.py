@@ -35,12 +35,14 @@ from meshkit.balancer.policies import (
 )
 from meshkit.balancer.resilience import Resilience
 from meshkit.balancer.selection import Selection
+from meshkit.balancer.selector import EVERY, Selector
 from meshkit.balancer.slow_start import SlowStart
 from meshkit.balancer.states import Counts, Readiness
 from meshkit.balancer.subset import Subsetting
 
 __all__ = [
     "DEFAULT_POLICY",
+    "EVERY",
     "FAULTS",
     "POLICIES",
     "Adaptive",
@@ -71,6 +73,7 @@ __all__ = [
     "RingHash",
     "RoundRobin",
     "Selection",
+    "Selector",
     "SlowStart",
     "Sticky",
     "Subsetting",

@@ -10,9 +10,20 @@ from meshkit.service_config.config import (
 )
 from meshkit.service_config.merge import Merged, merge
 from meshkit.service_config.methods import HedgingPolicy, MethodConfig, MethodName, RetryPolicy
+from meshkit.service_config.routes import (
+    Destination,
+    Fallback,
+    HeaderMatch,
+    Route,
+    RouteMatch,
+    route_for,
+)
 
 __all__ = [
     "DEFAULTS",
+    "Destination",
+    "Fallback",
+    "HeaderMatch",
     "HealthCheckConfig",
     "HedgingPolicy",
     "Merged",
@@ -20,8 +31,11 @@ __all__ = [
     "MethodName",
     "RetryPolicy",
     "RetryThrottling",
+    "Route",
+    "RouteMatch",
     "ServiceConfig",
     "ServiceConfigSource",
     "document",
     "merge",
+    "route_for",
 ]

@@ -26,6 +26,7 @@ from meshkit.errors import ConfigError
 from meshkit.fields import FieldError, Integer, Number, Place, check, from_json, to_json
 from meshkit.service_config.methods import MethodConfig
 from meshkit.service_config.policies import PolicyList, modernized, unwrapped
+from meshkit.service_config.routes import Route
 
 __all__ = [
     "DEFAULTS",
@@ -85,6 +86,8 @@ class ServiceConfig:
         subsetting: to how many endpoints each client connects (gRFC A68); without it, to all. In
             gRPC it is a policy with a child, which is read as well.
         zone_aware: how a client with a zone prefers the endpoints there. Of meshkit.
+        routes: which calls go to which endpoints; the first one that matches a call holds, and a
+            call that none matches goes to any. Of meshkit; in words of xDS (gRFC A28).
     """
 
     WITHOUT_EFFECT: ClassVar = ("connectionScaling",)  # gRFC A105: more connections to one endpoint
@@ -98,6 +101,7 @@ class ServiceConfig:
     slow_start: SlowStart | None = None
     subsetting: Subsetting | None = None
     zone_aware: ZoneAware | None = None
+    routes: tuple[Route, ...] | None = None
     _by_path: Mapping[str, MethodConfig] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
