@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import hypothesis
@@ -22,9 +23,19 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def etcd() -> Iterator[EtcdProcess]:
-    """A running etcd for all tests of a worker: use keys of your own, and do it no harm."""
+def etcd_of_worker() -> Iterator[EtcdProcess]:
     if find_etcd() is None:
         pytest.skip("no etcd here")
     with EtcdProcess() as process:
         yield process
+
+
+@pytest.fixture
+def etcd(etcd_of_worker: EtcdProcess, request: pytest.FixtureRequest) -> EtcdProcess:
+    """A running etcd for all tests of a worker: use keys of your own, and do it no harm."""
+    if (status := etcd_of_worker.exit_status) is not None:
+        # Who ended it failed, and nobody else has to.
+        told = f"before {request.node.nodeid}: etcd had ended with {status}; its last words: "
+        print(told, etcd_of_worker.last_words, file=sys.__stderr__)
+        etcd_of_worker.restart()
+    return etcd_of_worker

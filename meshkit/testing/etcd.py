@@ -155,6 +155,19 @@ class EtcdProcess:
         """The process id; raises RuntimeError while it does not run."""
         return self._running().pid
 
+    @property
+    def last_words(self) -> str:
+        """What it wrote last; "" before it was started and after it was stopped."""
+        try:
+            return Path(f"{self._folder}/log").read_text(errors="replace")[-2000:]
+        except OSError:
+            return ""
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended by itself; None while it runs, and when it was ended here."""
+        return None if self._process is None else self._process.poll()
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RuntimeError("this etcd does not run")
@@ -223,8 +236,7 @@ class EtcdProcess:
                 if b'"true"' in answer.read():
                     return
             time.sleep(0.05)
-        words = (self._folder / "log").read_text(errors="replace")[-2000:] if self._folder else ""
-        raise RuntimeError(f"etcd did not start (exit status {process.poll()}): {words}")
+        raise RuntimeError(f"etcd did not start (exit status {process.poll()}): {self.last_words}")
 
     def stop(self) -> None:
         """End it politely, within 5 seconds, and remove its data; twice is fine."""

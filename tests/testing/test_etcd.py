@@ -171,5 +171,20 @@ sys.stdin.read()
         os.close(watched)
 
 
+def test_one_that_ends_by_itself_says_how() -> None:
+    process = EtcdProcess(flags=("--log-level", "info"))
+    assert (process.exit_status, process.last_words) == (None, "")
+    with process:
+        assert process.exit_status is None
+        os.kill(process.pid, signal.SIGTERM)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert process.exit_status is not None
+        assert "closed etcd server" in process.last_words
+        process.restart()
+        assert process.exit_status is None
+        assert is_up(process)
+    assert (process.exit_status, process.last_words) == (None, "")
+
+
 def test_free_ports_are_different() -> None:
     assert len(set(free_ports(20))) == 20
