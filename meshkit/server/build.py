@@ -25,6 +25,10 @@ _CHANNEL_ARGUMENTS: Final = (
     ("grpc.so_reuseport", 0),  # or two servers share a port without a word
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),  # our clients' keepalive
     ("grpc.keepalive_permit_without_calls", 1),
+    # Calls that came and are not begun yet (8 kB each): beyond 1,000 core would answer some of them
+    # CANCELLED, as when clients that have waited for their first server all call it at once.
+    ("grpc.server.max_pending_requests", 50_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
 

@@ -1,6 +1,8 @@
+import asyncio
 import builtins
 import socket
 import threading
+import time
 
 import anyio
 import grpc
@@ -220,6 +222,14 @@ async def test_more_calls_than_allowed_are_refused():
             await RingStub(channel).One(b"0")
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         first.cancel()
+
+
+async def test_calls_that_come_all_at_once_are_all_answered():
+    async with a_server(Ring()) as server, dial(server) as channel:
+        await channel.channel_ready()
+        calls = [RingStub(channel).One(b"0") for _ in range(4000)]
+        time.sleep(1)  # noqa: ASYNC251 -- they arrive while the server's event loop is busy
+        await asyncio.gather(*calls)
 
 
 async def test_interceptors_of_the_user_see_the_calls():
