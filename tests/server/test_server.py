@@ -228,7 +228,7 @@ async def test_calls_that_come_all_at_once_are_all_answered():
     async with a_server(Ring()) as server, dial(server) as channel:
         await channel.channel_ready()
         calls = [RingStub(channel).One(b"0") for _ in range(4000)]
-        time.sleep(1)
+        time.sleep(1)  # they arrive while the event loop of the server is busy
         await asyncio.gather(*calls)
 
 
