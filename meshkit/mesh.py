@@ -20,9 +20,9 @@ from meshkit.configs import PublishedConfigs
 from meshkit.discovery import REGISTER_TIMEOUT, Registration
 from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, EndpointSet, fresh_id
 from meshkit.events import Hook, emit_to
+from meshkit.feeding import Feeding
 from meshkit.lifetime import Lifetime
 from meshkit.observability.logs import log_event
-from meshkit.openable import Openable
 from meshkit.opening import Opening
 from meshkit.running import MeshStatus
 from meshkit.server import Server, ServerKeywords, ServerOptions
@@ -32,7 +32,7 @@ __all__ = ["Mesh"]
 
 
 @final
-class Mesh(Openable):
+class Mesh(Feeding):
     """Servers and channels over one registry.
 
     Does no I/O until it is used, belongs to the loop it is first used on, and may be used again

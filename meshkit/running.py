@@ -57,12 +57,13 @@ class Running:
         pid: the process in which it does.
         registry: where it announces and watches.
         channels: all its channels.
+        emit: takes its events.
         is_closed: whether its servers have drained, and the rest closes or is closed.
     """
 
     def __init__(self, settings: Settings, emit: Emit) -> None:
         self._settings: Final = settings
-        self._emit: Final = emit
+        self.emit: Final = emit
         self.loop: Final = asyncio.get_running_loop()
         self.pid: Final = os.getpid()
         self._supervisor: Final = Supervisor(emit)
@@ -138,7 +139,7 @@ class Running:
 
     def _make_channel(self, service: str, options: ChannelOptions) -> Channel:
         with self.registry.watch(service):  # refuses a bad name here: its task could tell nobody
-            return Channel(service, self.registry, self._supervisor, options, self._emit)
+            return Channel(service, self.registry, self._supervisor, options, self.emit)
 
     @asynccontextmanager
     async def watch(self, service: str) -> AsyncIterator[AsyncIterator[EndpointSet]]:
@@ -172,7 +173,7 @@ class Running:
             services,
             self.registry,
             options,
-            self._emit,
+            self.emit,
             Site(
                 address=self._settings.advertise,
                 allow_remote=not self._settings.is_implicit,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from meshkit.cli import xds
+from meshkit.cli import dns, xds
 from meshkit.cli.command import Exit
 from meshkit.errors import ConfigError, RegistryError
 
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
         "--log-level", choices=_LEVELS, default="info", help="of the lines on stderr (info)"
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    dns.add_to(commands)
     xds.add_to(commands)
     return top
 

@@ -17,7 +17,7 @@ from meshkit.errors import RegistryUnavailable
 
 
 def test_help_of_every_command_can_be_printed(capsys) -> None:
-    for words in ([], ["xds"], ["xds", "bootstrap"]):
+    for words in ([], ["xds"], ["xds", "bootstrap"], ["dns"], ["dns", "serve"]):
         with pytest.raises(SystemExit) as ended:
             main([*words, "--help"])
         assert ended.value.code == Exit.OK
