@@ -163,6 +163,28 @@ class Stream:
             raise RegistryUnavailable(f"etcd at {self.member.endpoint}: it ended the stream")
         return message
 
+    async def listen(self, take: Callable[[Any], None], within: float) -> None:
+        """Give each message to `take` as it comes; return after `within` seconds.
+
+        The messages that come between two of these calls are taken, too.
+
+        Raises:
+            RegistryError: the stream has ended, for the reason given, or `take` raised it.
+        """
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(_each(self._open(), take))
+        reading = self._reading
+        await asyncio.wait({reading}, timeout=within)
+        if not reading.done():
+            return
+        self._reading = None
+        with mapped(self.member.endpoint):
+            try:
+                _outcome(reading)
+            finally:
+                del reading  # as in `_outcome`
+        raise RegistryUnavailable(f"etcd at {self.member.endpoint}: it ended the stream")
+
     async def aclose(self) -> None:
         """End the stream, wait until it has ended, and leave the member; twice is fine.
 
@@ -181,6 +203,12 @@ class Stream:
                 await _abandon(reading)
         finally:
             await self.member.leave()
+
+
+async def _each(call: Any, take: Callable[[Any], None]) -> None:
+    """Read to the end. One task for all messages: a wait for each would double what they cost."""
+    while (message := await call.read()) is not grpc.aio.EOF:
+        take(message)
 
 
 async def _settled(step: Awaitable[T]) -> T:

@@ -64,6 +64,8 @@ class WatchStream:
         self._asked: deque[int] = deque()
         self._watches: dict[int, Changes] = {}
         self._ended = False
+        self._clock = asyncio.get_running_loop().time
+        self._heard_at = self._clock()
         # Scopes, since a task that ends cancelled remembers where it was, and with that the call.
         self._receiving, self._sending = anyio.CancelScope(), anyio.CancelScope()
         # No block owns this task, since watches come and go as they like: `aclose` waits for it.
@@ -131,21 +133,20 @@ class WatchStream:
         interval = self._session.options.probe_interval
         while True:
             silence = interval * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
-            response = await self._stream.read(silence)
-            if response is None:
-                await self._probe(silence)
-            else:
-                self._dispatch(response)
+            self._heard_at = self._clock()
+            while (left := self._heard_at + silence - self._clock()) > 0:
+                await self._stream.listen(self._dispatch, left)
+            await self._probe(silence)
 
     async def _probe(self, silence: float) -> None:
         timeout = self._session.options.probe_timeout
         while self._watches:
             key = next(iter(self._watches.values())).request.create_request.key  # we may read it
-            began = anyio.current_time()
+            began = self._clock()
             try:
                 await self.member.call(_RANGE, rpc.RangeRequest(key=key), self._metadata, timeout)
             except RegistryUnavailable as error:
-                if anyio.current_time() - began < timeout + _LAG:
+                if self._clock() - began < timeout + _LAG:
                     raise RegistryUnavailable(f"silent for {silence:.1f} s; {error}") from error
                 continue  # our loop was held up: who could not listen must not say nobody spoke
             except RegistryError:
@@ -154,6 +155,7 @@ class WatchStream:
 
     def _dispatch(self, response: Any) -> None:
         """Hand a response to the watch it is about, if that is still wanted."""
+        self._heard_at = self._clock()
         watch_id = self._asked_for(response) if response.created else response.watch_id
         changes = self._watches.get(watch_id)
         if changes is not None:
