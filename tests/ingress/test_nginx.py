@@ -33,11 +33,13 @@ async def test_nginx_follows_the_registry(mesh_url, tmp_path):
             greeter = Greeter(name)
             return mesh.serve("hello_service", greeter, quiet=AT_ONCE, host=host, port=behind)
 
+        options = [("grpc.max_reconnect_backoff_ms", 100)]
         with running(nginx, "-c", str(file), "-e", "stderr"):
-            options = [("grpc.max_reconnect_backoff_ms", 100)]
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{listen}", options) as channel:
-                async with serve("one", "127.0.0.1"):
-                    await seconds_until(channel, "one")
-                    async with serve("two", "127.0.0.2"):
-                        assert await seconds_until(channel, "two") < 5.0  # it asks every second
-                    assert await seconds_until(channel, "one") < 5.0
+            async with (
+                grpc.aio.insecure_channel(f"127.0.0.1:{listen}", options) as channel,
+                serve("one", "127.0.0.1"),
+            ):
+                await seconds_until(channel, "one")
+                async with serve("two", "127.0.0.2"):
+                    assert await seconds_until(channel, "two") < 5.0  # it asks every second
+                assert await seconds_until(channel, "one") < 5.0
