@@ -8,6 +8,7 @@ from meshkit.balancer.detection import (
     OutlierDetection,
     SuccessRateEjection,
 )
+from meshkit.balancer.group import Group
 from meshkit.balancer.load import Load
 from meshkit.balancer.locality import ZoneAware
 from meshkit.balancer.outlier import Ejected, Outcome, Readmitted
@@ -53,6 +54,7 @@ __all__ = [
     "Ejected",
     "FailurePercentageEjection",
     "Follower",
+    "Group",
     "InFlight",
     "LeastRequest",
     "Load",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterator
-from itertools import chain
-from operator import attrgetter
 from typing import Final, Generic, TypeVar, final
 
 from meshkit.balancer.circuit import InFlight
+from meshkit.balancer.group import Care, Group
 from meshkit.balancer.outlier import Outcome, Outliers
-from meshkit.balancer.policies.policy import ByKey, Clock, Node, Picker, PickInfo, id_of
+from meshkit.balancer.policies.policy import Clock, Node, Picker, id_of
 from meshkit.balancer.resilience import Resilience
-from meshkit.balancer.shown import Shown
+from meshkit.balancer.selector import EVERY, Selector
 from meshkit.balancer.slow_start import Warming
 from meshkit.balancer.states import ByState, Counts, Readiness
 from meshkit.endpoint import Endpoint, EndpointSet, State
@@ -21,14 +20,14 @@ __all__ = ["Balancer"]
 
 N = TypeVar("N", bound=Node)
 
-_DRAWS: Final = 3  # times that the policy is asked for another node, before anybody else will do
 _DEFAULT: Final = Resilience()
-_pending_of: Final = attrgetter("pending")
 
 
 @final
 class Balancer(Generic[N]):
-    """Owns the nodes of one service; knows which may be picked, and lets a picker choose.
+    """Owns the nodes of one service; knows which may be picked, and lets pickers choose.
+
+    One chooses among all nodes, others among the groups that routes send calls to.
 
     A node lives as long as its endpoint keeps id and address, and with it all that was learnt on
     it. No method waits: on one event loop that makes every change atomic.
@@ -42,6 +41,8 @@ class Balancer(Generic[N]):
 
     Attributes:
         in_flight: the calls to all nodes; the nodes count them there.
+        pick: the node for a call, of all; None while there is none to pick.
+        pick_other: the node for another attempt of a call: none of those tried, if possible.
     """
 
     def __init__(
@@ -57,17 +58,10 @@ class Balancer(Generic[N]):
         self.in_flight = InFlight()
         self._want = EndpointSet(service)
         self._make_node = make_node
-        self._picker = picker
-        self._is_by_key = isinstance(picker, ByKey)
-        self._shown: Shown[N] = Shown(picker)
-        self._rng = rng
         self._now = now
-        self._resilience = resilience
         self._nodes: dict[str, N] = {}
         self._readiness: dict[str, Readiness] = {}
         self._states: ByState[N] = ByState()
-        self._pickable: tuple[N, ...] = ()  # empty: none, or to be made anew
-        self._is_careful = True  # the policy's choice is not all there is to a pick
         self._warming: Warming[N] = Warming(resilience.slow_start, rng)
         self._outliers: Outliers[N] = Outliers(
             resilience.outlier_detection,
@@ -75,6 +69,11 @@ class Balancer(Generic[N]):
             ready=self._states.nodes["ready"],
             out=self._states.nodes["ejected"],
         )
+        self._care = Care(resilience, self.in_flight, self._outliers, self._warming, rng, now)
+        self._all = Group(EVERY, picker, self._care, self._states)
+        self._groups: dict[Selector, Group[N]] = {EVERY: self._all}
+        self.pick = self._all.pick  # not by way of a method here: each call comes this way
+        self.pick_other = self._all.pick_other
 
     @property
     def nodes(self) -> Collection[N]:
@@ -83,69 +82,15 @@ class Balancer(Generic[N]):
 
     # ---- for calls
 
-    def pick(self, info: PickInfo) -> N | None:
-        """The node for a call, or None while there is none to pick."""
-        pickable = self._pickable or self._choice()
-        if self._is_careful:
-            return self._pick_carefully(pickable, info)
-        if len(pickable) == 1 and not self._is_by_key:  # no choice, and nobody who remembers it
-            return pickable[0]
-        return self._picker.pick(pickable, info) if pickable else None
-
-    def pick_other(self, info: PickInfo, tried: Collection[N]) -> N | None:
-        """The node for another attempt of a call: none of `tried`, while there is another.
-
-        The policy is asked first. One that insists, since it goes by the call alone or by who is
-        cheapest, is left for a random choice: a fixed neighbour would get all that a node fails.
-        """
-        for _ in range(_DRAWS):
-            if (node := self.pick(info)) not in tried:
-                return node
-        return next(filter(self._has_room, self._some_others(tried)), node)
-
-    def _pick_carefully(self, pickable: tuple[N, ...], info: PickInfo) -> N | None:
-        if self._resilience.circuit_breaker.is_open(self.in_flight.pending):
-            return None
-        now = self._now()
-        if (probed := self._outliers.due(now)) is not None:
-            return probed
-        if not pickable:
-            return None
-        node = self._picker.pick(pickable, info)
-        if self._may_take(node, now):
-            return node
-        if others := [n for n in self._some_others((node,)) if self._may_take(n, now)]:
-            return min(others, key=_pending_of)
-        if self._has_room(node):
-            return node
-        free = [node for node in pickable if self._has_room(node)]
-        return self._rng.choice(free) if free else None
-
-    def _may_take(self, node: N, now: float) -> bool:
-        return self._has_room(node) and (self._is_by_key or self._warming.admits(node, now))
-
-    def _has_room(self, node: N) -> bool:
-        return not self._resilience.circuit_breaker.is_full(node.pending)
-
-    def _some_others(self, tried: Collection[N]) -> Iterator[N]:
-        """Up to two nodes more than were tried at random, without those; one, if there is any."""
-        pickable = self._pickable
-        places = self._rng.sample(range(len(pickable)), min(len(tried) + 2, len(pickable)))
-        return (pickable[place] for place in places if pickable[place] not in tried)
-
-    def refusal(self) -> str:
-        """Which limit keeps calls from connected nodes, in words; "" if there is no such node."""
-        if not self._pickable:
-            return ""
-        return self._resilience.circuit_breaker.refusal(self.in_flight.pending)
+    def group(self, selector: Selector = EVERY) -> Group[N]:
+        """The nodes that `selector` takes; `adopt` has made them a group."""
+        return self._groups[selector]
 
     @property
     def next_try(self) -> float | None:
-        """When an ejected node will be tried again, if that is all that calls can wait for."""
-        out = self._states.nodes["ejected"]
-        if not out or self._pickable or self._choice():
-            return None
-        return min(self._outliers.ejected[node] for node in out)
+        """When an ejected node will be tried again, if that is all that some calls can wait for."""
+        tries = (group.next_try for group in self._groups.values())
+        return min((at for at in tries if at is not None), default=None)
 
     def hear(self, node: N, code: str, sent_at: float) -> list[Outcome[N]]:
         """A call has ended; what follows of it.
@@ -167,19 +112,32 @@ class Balancer(Generic[N]):
 
     # ---- for what is known of the nodes
 
-    def adopt(self, picker: Picker) -> None:
-        """Let another policy choose from now on; what the nodes have learnt stays."""
-        self._picker = picker
-        self._is_by_key = isinstance(picker, ByKey)
-        self._shown = Shown(picker)
-        self._pickable = ()
+    def adopt(self, picker: Picker, selector: Selector = EVERY) -> None:
+        """Let another policy choose from now on; what the nodes have learnt stays.
+
+        Args:
+            picker: the policy at work.
+            selector: among whom; they become a group if they are none.
+        """
+        if selector in self._groups:
+            self._groups[selector].adopt(picker)
+            return
+        group = self._groups[selector] = Group(selector, picker, self._care, ByState())
+        for node in self._nodes.values():
+            if selector.takes(node.endpoint):
+                group.put_in(node, self._states.of(node))
+
+    def dissolve(self, selector: Selector) -> None:
+        """Nobody picks from that group any more; its nodes stay in others."""
+        del self._groups[selector]
 
     def configure(self, resilience: Resilience) -> None:
         """Let other rules hold around the policy's choice from now on; who is ejected stays so."""
-        self._resilience = resilience
+        self._care.resilience = resilience
         self._outliers.detection = resilience.outlier_detection
         self._warming.slow_start = resilience.slow_start
-        self._pickable = ()
+        for group in self._groups.values():
+            group.renew()
 
     def reconcile(self, want: EndpointSet) -> list[N]:
         """Adopt `want`; return the nodes that are no longer part of it, for the caller to retire.
@@ -243,31 +201,19 @@ class Balancer(Generic[N]):
     def __repr__(self) -> str:
         return f"<Balancer {self._want.service!r} r{self._want.revision}: {self.counts()}>"
 
-    def _choice(self) -> tuple[N, ...]:
-        """Those to pick from, kept until another comes or goes; a draining one beats none."""
-        ready, ejected = self._states.nodes["ready"], self._states.nodes["ejected"]
-        states: tuple[str, ...] = ("ready" if ready else "draining",)
-        nodes = self._states.nodes[states[0]]
-        if ejected and self._resilience.outlier_detection.is_panic(len(ready), len(ejected)):
-            states = (*states, "ejected")
-            nodes = sorted(chain(nodes, ejected), key=id_of)
-        self._pickable = self._shown.update(nodes, states)
-        limits = self._resilience.circuit_breaker
-        is_warming = bool(self._warming) and not self._is_by_key
-        self._is_careful = bool(ejected or is_warming or limits.is_on)
-        return self._pickable
-
     def _put_in(self, node: N) -> None:
         state = self._state_for(node)
-        self._states.put(node, state)
-        self._shown.add(node, state)
-        self._pickable = ()
+        for group in self._groups_of(node):
+            group.put_in(node, state)
         if state == "ejected":
             self._outliers.expect(node)
 
     def _take_out(self, node: N) -> None:
-        self._shown.remove(node, self._states.take(node))
-        self._pickable = ()
+        for group in self._groups_of(node):
+            group.take_out(node)
+
+    def _groups_of(self, node: N) -> Iterator[Group[N]]:
+        return (group for group in self._groups.values() if group.selector.takes(node.endpoint))
 
     def _state_for(self, node: N) -> str:
         readiness = self._readiness[node.endpoint.id]

@@ -17,6 +17,7 @@ from typing import Final, Generic, TypeAlias, TypeVar, final
 
 from meshkit.balancer.detection import OutlierDetection
 from meshkit.balancer.policies.policy import Node
+from meshkit.balancer.selector import Selector
 
 __all__ = ["Ejected", "Outcome", "Outliers", "Readmitted"]
 
@@ -136,20 +137,38 @@ class Outliers(Generic[N]):
         """An ejected node is connected: it is tried when its time has come."""
         heapq.heappush(self._due, (self.ejected[node], next(self._order), node))
 
-    def due(self, now: float) -> N | None:
+    def due(self, now: float, selector: Selector) -> N | None:
         """The ejected node that has to be tried with the next call, if it is time for one.
 
         When nothing is heard of that call for the base ejection time, another one follows.
+
+        Args:
+            now: the time.
+            selector: whom the call may go to.
         """
-        while self._due and self._due[0][0] <= now:
-            at, _, node = heapq.heappop(self._due)
+        node = self._first_due(now, selector)
+        if node is not None:
+            record = self._records[node]
+            if not record.is_probed:
+                record.is_probed, record.since = True, now
+            self._wait(node, now + self.detection.base_ejection_time)
+        return node
+
+    def is_due(self, now: float, selector: Selector) -> bool:
+        """Whether there is such a node."""
+        return self._first_due(now, selector) is not None
+
+    def _first_due(self, now: float, selector: Selector) -> N | None:
+        others: list[tuple[float, int, N]] = []
+        found = None
+        while found is None and self._due and self._due[0][0] <= now:
+            at, order, node = heapq.heappop(self._due)
             if self.ejected.get(node) == at and node in self._out:
-                record = self._records[node]
-                if not record.is_probed:
-                    record.is_probed, record.since = True, now
-                self._wait(node, now + self.detection.base_ejection_time)
-                return node
-        return None
+                others.append((at, order, node))
+                found = node if selector.takes(node.endpoint) else None
+        for other in others:
+            heapq.heappush(self._due, other)
+        return found
 
     def _wait(self, node: N, until: float) -> None:
         self.ejected[node] = until

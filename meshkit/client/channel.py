@@ -82,8 +82,8 @@ class Channel(MethodFactory):
             trouble=self._dispatch.resolution.trouble,
             state=self.get_state(),
             endpoints=tuple(EndpointStatus.of(node, balancer) for node in balancer.nodes),
-            known=len(self._dispatch.selection.known),
-            zones=self._dispatch.selection.zone_shares(),
+            known=len(self._dispatch.router.selection.known),
+            zones=self._dispatch.router.selection.zone_shares(),
             waiting=len(self._dispatch.queue),
             resting=len(self._dispatch.resting),
             unbounded=self._dispatch.unbounded,
@@ -97,7 +97,7 @@ class Channel(MethodFactory):
         if self._dispatch.idleness.is_idle:
             return f"<Channel {self.service!r}: idle>"
         pending = self._dispatch.balancer.in_flight.pending
-        known, ours = len(self._dispatch.selection.known), len(self._dispatch.balancer.nodes)
+        known, ours = len(self._dispatch.router.selection.known), len(self._dispatch.balancer.nodes)
         subset = f" of {known}" if known > ours else ""
         return f"<Channel {self.service!r}: {self.counts()}{subset} | {pending} in flight>"
 

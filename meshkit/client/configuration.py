@@ -8,7 +8,7 @@ from typing import final
 from meshkit.balancer import Policy, Resilience, ZoneAware
 from meshkit.client.connection import for_core
 from meshkit.client.options import ChannelOptions
-from meshkit.service_config import DEFAULTS, ServiceConfig, merge
+from meshkit.service_config import DEFAULTS, Route, ServiceConfig, merge
 
 __all__ = ["Configuration"]
 
@@ -50,6 +50,11 @@ class Configuration:
     def reads_reports(self) -> bool:
         """Whether that policy looks at what servers report of their load."""
         return bool(getattr(self.policy, "reads_reports", False))
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Which calls go to which endpoints."""
+        return self.config.routes or ()
 
     @property
     def subset(self) -> int | None:

@@ -15,7 +15,7 @@ from typing import Final, NoReturn, final
 import grpc
 import grpc.aio
 
-from meshkit.balancer import FAULTS, Balancer, Counts, Readiness, Selection
+from meshkit.balancer import FAULTS, Counts, Readiness
 from meshkit.client.clock import clock_of, forever
 from meshkit.client.configuration import Configuration
 from meshkit.client.connections import Connections
@@ -25,6 +25,7 @@ from meshkit.client.journey import Journey
 from meshkit.client.options import ChannelOptions
 from meshkit.client.outcomes import event_of
 from meshkit.client.plan import Plans
+from meshkit.client.router import Router
 from meshkit.client.subchannel import TURNED_AWAY, Subchannel
 from meshkit.deadline import time_remaining
 from meshkit.discovery import Resolution, Watch
@@ -49,13 +50,14 @@ class Dispatch:
     """Gives each call a connection, or a place in the queue, or the reason why not.
 
     Attributes:
-        selection: which endpoints we connect to.
+        router: which of the connections there are for a call.
         balancer: the connections, and which of them may be picked.
         pick: the connection for a call; None while there is none. Raises when closed.
         pick_other: the same for another attempt of a call; elsewhere, if that is possible.
         queue: calls that wait for a connection, oldest first.
         resting: calls that wait before they are tried again.
         unbounded: how many calls had no deadline.
+        is_closed: whether calls are refused.
         plans: how calls are made, by method.
         resolution: what is known of the service.
         configuration: what holds for the calls.
@@ -73,30 +75,20 @@ class Dispatch:
         self.queue: dict[Journey, None] = {}
         self.resting: weakref.WeakSet[Journey] = weakref.WeakSet()
         self.unbounded = 0
+        self.is_closed = False
         self.now = clock_of(asyncio.get_running_loop())
         self.time_remaining = time_remaining if options.propagate_deadline else forever
         self._service = service
         self._emit = emit
         self.configuration = Configuration(options)
         self._rng = random.Random()
-        known = self.configuration
-        self.selection = Selection(
-            known.subset, options.zone, known.zone_aware, self._rng, self.now
+        self.router = Router(
+            service, self.configuration, options.zone, self._connect, self._rng, self.now
         )
-        self.reads_reports = known.reads_reports
-        self.balancer = Balancer(
-            service,
-            make_node=self._connect,
-            picker=self.selection.picker(known.policy),
-            rng=self._rng,
-            now=self.now,
-            resilience=known.resilience,
-        )
-        self._mind_limits()
+        self.balancer = self.router.balancer
+        self._configured()
         self._alarm: asyncio.TimerHandle | None = None
-        self.pick: Callable[[Journey], Subchannel | None] = self.balancer.pick
-        self.pick_other = self.balancer.pick_other
-        self.plans = Plans(known.config, options.retry_limits, self._rng, self.now())
+        self.plans = Plans(self.configuration.config, options.retry_limits, self._rng, self.now())
         self.start = supervisor.start  # a task beside the calls
         self.resolution = Resolution()
         self.watch: Watch | None = None
@@ -125,7 +117,7 @@ class Dispatch:
         known = self.resolution.endpoints
         if known is not None:
             is_idle = self.idleness.is_idle
-            wanted = EndpointSet(self._service) if is_idle else self.selection.of(known)
+            wanted = EndpointSet(self._service) if is_idle else self.router.selection.of(known)
             for node in self.balancer.reconcile(wanted):
                 self._connections.retire(node)
         self._refresh()
@@ -139,19 +131,18 @@ class Dispatch:
     def _configure(self, published: ServiceConfig | None) -> None:
         """Take the service config that the registry has now; calls under way keep what they had."""
         known = self.configuration
-        before = known.policy, known.zone_aware
         known.adopt(published)
         self.plans.adopt(known.config)
-        self.selection.configure(known.subset, known.zone_aware)
-        if (known.policy, known.zone_aware) != before:
-            self.balancer.adopt(self.selection.picker(known.policy))
-        self.reads_reports = known.reads_reports
-        self.balancer.configure(known.resilience)
-        self._mind_limits()
+        self.router.configure()
+        self._configured()
         self._connections.options = known.connection
 
-    def _mind_limits(self) -> None:
-        """Where calls may wait for the end of others, be told of each end; else save that."""
+    def _configured(self) -> None:
+        """Let calls go as the router has them go now."""
+        self.pick: Callable[[Journey], Subchannel | None] = self.router.pick
+        self.pick_other = self.router.pick_other
+        self.reads_reports = self.configuration.reads_reports
+        # Where calls may wait for the end of others, be told of each end; else save that.
         is_on = self.configuration.resilience.circuit_breaker.is_on
         self.balancer.in_flight.freed = self._serve_next if is_on else None
 
@@ -204,17 +195,19 @@ class Dispatch:
                 self._emit(event_of(outcome))
             self._refresh()
 
-    def last_resort(self, wait_for_ready: bool) -> Subchannel | None:
+    def last_resort(self, call: Journey) -> Subchannel | None:
         """When every endpoint is failing: one of them, for a call that would rather fail than wait.
 
         Core refuses it at once and says why, and the caller learns it. Not one that is connected,
         to somebody else or not known yet to whom: that would send it.
         """
-        if wait_for_ready:
+        if call.wait_for_ready:
             return None
-        if any(node.readiness is not Readiness.FAILING for node in self._connections):
+        takes = self.router.group_of(call).selector.takes
+        nodes = [node for node in self._connections if takes(node.endpoint)]
+        if any(node.readiness is not Readiness.FAILING for node in nodes):
             return None
-        return next((node for node in self._connections if not node.is_connected), None)
+        return next((node for node in nodes if not node.is_connected), None)
 
     def lost(self, node: Subchannel, details: str) -> None:
         """A call found that `node` has no connection: know it before core tells."""
@@ -223,47 +216,44 @@ class Dispatch:
             is_made_again = details.startswith(TURNED_AWAY)
             self._note(node, Readiness.CONNECTING if is_made_again else Readiness.FAILING)
 
-    def verdict(self, wait_for_ready: bool) -> grpc.aio.AioRpcError | None:
+    def verdict(self, call: Journey) -> grpc.aio.AioRpcError | None:
         """What a call that found no endpoint has to be told; None if it should wait.
 
         As in gRPC: it waits while names are being resolved or connections made, and fails when
         there is nothing to wait for, unless it asked to wait for ready.
         """
         self.idleness.wake()
-        endpoints = self.resolution.endpoints
-        if wait_for_ready:
+        if call.wait_for_ready:
             return None
-        if refusal := self.balancer.refusal():
+        group = self.router.group_of(call)
+        if refusal := group.refusal():
             words = f"meshkit: no more calls to {self._service!r} from here: {refusal}."
             return rpc_error(grpc.StatusCode.UNAVAILABLE, words)
-        if endpoints is None:
-            return None if self.resolution.trouble is None else self.unavailable()
-        return None if self.balancer.counts().connecting else self.unavailable()
+        if self.resolution.endpoints is None:
+            return None if self.resolution.trouble is None else self.unavailable(call)
+        return None if group.counts().connecting else self.unavailable(call)
 
-    def unavailable(self) -> grpc.aio.AioRpcError:
+    def unavailable(self, call: Journey) -> grpc.aio.AioRpcError:
         """The error for a call that cannot be sent to anybody."""
-        return rpc_error(grpc.StatusCode.UNAVAILABLE, self._explain())
+        return rpc_error(grpc.StatusCode.UNAVAILABLE, self._explain(call))
 
-    def overdue(self) -> grpc.aio.AioRpcError:
+    def overdue(self, call: Journey) -> grpc.aio.AioRpcError:
         """The error for a call whose deadline passed while it waited for an endpoint."""
-        words = f"Deadline Exceeded while waiting. {self._explain()}"
+        words = f"Deadline Exceeded while waiting. {self._explain(call)}"
         return rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, words)
 
-    def _explain(self) -> str:
+    def _explain(self, call: Journey) -> str:
+        group = self.router.group_of(call)
         return explain(
             self._service,
             self.resolution,
             self.watch,
-            counts=self.balancer.counts(),
+            selector=group.selector,
+            counts=group.counts(),
             cause=self._cause,
         )
 
     # ---- for the channel
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether calls are refused."""
-        return self.pick != self.balancer.pick
 
     @property
     def is_settled(self) -> bool:
@@ -286,6 +276,7 @@ class Dispatch:
 
     def refuse(self, say: Callable[[], NoReturn]) -> None:
         """From now on each call meets `say`, which raises."""
+        self.is_closed = True
         self.pick = lambda _: say()
         self.idleness.stop()
 

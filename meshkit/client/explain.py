@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
-from meshkit.balancer import Counts
+from meshkit.balancer import EVERY, Counts, Selector
 from meshkit.discovery import Resolution, Watch
 
 __all__ = ["explain", "rpc_error"]
@@ -18,18 +18,25 @@ def rpc_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
 
 
 def explain(
-    service: str, resolution: Resolution, watch: Watch | None, *, counts: Counts, cause: str
+    service: str,
+    resolution: Resolution,
+    watch: Watch | None,
+    *,
+    selector: Selector,
+    counts: Counts,
+    cause: str,
 ) -> str:
     """The details of the error for a call that cannot be sent.
 
-    There are different "no": the endpoints are not known, there are none, none is ready, and all
-    that are connected were ejected.
+    There are different "no": the endpoints are not known, there are none, none is what a route
+    asks for, none is ready, and all that are connected were ejected.
 
     Args:
         service: the service's name.
         resolution: what is known of it.
         watch: where that comes from; None before anybody was asked.
-        counts: its endpoints by state.
+        selector: which of its endpoints the call may go to.
+        counts: those by state.
         cause: the last error of a connection, or "".
     """
     endpoints = resolution.endpoints
@@ -46,16 +53,25 @@ def explain(
             f"meshkit: nobody has registered {service!r} ({_where(watch, resolution)}). "
             "Next: start a server of it on this registry and namespace."
         )
+    known, which = len(endpoints), repr(service)
+    if selector != EVERY:
+        known, which = sum(map(selector.takes, endpoints)), f"{service!r} with {selector}"
+    if not known:
+        return (
+            f"meshkit: no endpoint of {which} is registered, and a route sends the call there "
+            f"({_where(watch, resolution)}; {len(endpoints)} others). Next: start a server with "
+            "that version and metadata, or change the routes or their fallback."
+        )
     if counts.ejected:
         return (
-            f"meshkit: all connected endpoints of {service!r} are ejected, since their calls "
-            f"failed ({_where(watch, resolution)}; {len(endpoints)} known: {counts}). "
+            f"meshkit: all connected endpoints of {which} are ejected, since their calls "
+            f"failed ({_where(watch, resolution)}; {known} known: {counts}). "
             "Next: endpoint.ejected says why; each is tried again from time to time."
         )
     last = f" Last error: {cause}." if cause else ""
     return (
-        f"meshkit: no endpoint of {service!r} is ready ({_where(watch, resolution)}; "
-        f"{len(endpoints)} known: {counts}).{last} "
+        f"meshkit: no endpoint of {which} is ready ({_where(watch, resolution)}; "
+        f"{known} known: {counts}).{last} "
         "Next: check that the servers run, are healthy and can be reached from here."
     )
 

@@ -161,7 +161,7 @@ class _Hedged(Call):
         node.fail()
         self._dispatch.lost(node, details)
         if self._dispatch.is_closed:
-            self.settle(self._dispatch.unavailable())
+            self.settle(self._dispatch.unavailable(self))
         elif (other := self._dispatch.pick_other(self, self._tried)) is not None:
             self._send_again(other)
         elif not self._attempts:

@@ -49,7 +49,8 @@ class Journey:
     _error: grpc.aio.AioRpcError | None = None  # our own verdict, if it is not the wire's
     _unjudged: Any = None  # grpc.aio's call that has ended and was not asked for its status yet
     _deadline: float | None = None  # by the dispatch's clock
-    _wait_for_ready = False
+    wait_for_ready = False
+    point: int | None = None  # which share of a route's destinations the call belongs to
     _options: Mapping[str, Any] | None = None  # for grpc.aio, as they are
     _has_response = False  # the first one of a stream: the node knows how long it took
     _is_awaited = False
@@ -79,13 +80,13 @@ class Journey:
         else:
             self._deadline = dispatch.now() + timeout
         if wait_for_ready:
-            self._wait_for_ready = True
+            self.wait_for_ready = True
         if options is not None:
             self._options = options
         if left is not None and left <= 0:
             self.settle(rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, overdue()))
             return
-        node = dispatch.pick(self) or dispatch.last_resort(self._wait_for_ready)
+        node = dispatch.pick(self) or dispatch.last_resort(self)
         if node is None:
             self._enqueue()
         else:
@@ -122,10 +123,10 @@ class Journey:
         """From the queue: leave it if there is a connection now, or no hope."""
         if self._code is not None:  # ended by a done callback of one before it in the queue
             return
-        node = self._dispatch.pick(self) or self._dispatch.last_resort(self._wait_for_ready)
+        node = self._dispatch.pick(self) or self._dispatch.last_resort(self)
         if node is not None:
             self._send_again(node)
-        elif (verdict := self._dispatch.verdict(self._wait_for_ready)) is not None:
+        elif (verdict := self._dispatch.verdict(self)) is not None:
             self.refused(verdict)
 
     def _send_again(self, node: Subchannel) -> None:
@@ -141,7 +142,7 @@ class Journey:
     def _enqueue(self) -> None:
         """Wait for a connection, as long as the deadline allows, or end now if there is no hope."""
         self.wire = None
-        verdict = self._dispatch.verdict(self._wait_for_ready)
+        verdict = self._dispatch.verdict(self)
         if verdict is not None:
             self.refused(verdict)
             return
@@ -154,7 +155,7 @@ class Journey:
         self.settle(verdict)
 
     def _expire(self) -> None:
-        self.settle(self._dispatch.overdue())
+        self.settle(self._dispatch.overdue(self))
 
     def _leave_queue(self) -> None:
         self._dispatch.queue.pop(self, None)
@@ -216,7 +217,7 @@ class Journey:
         node.fail()
         self._dispatch.lost(node, details)
         if self._dispatch.is_closed or self.is_spent():
-            self.settle(self._dispatch.unavailable())
+            self.settle(self._dispatch.unavailable(self))
         elif (other := self._dispatch.pick(self)) is not None:
             self._send_again(other)
         else:

@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeAlias, final
 
-from meshkit.balancer import Selector
+from meshkit.balancer import EVERY, Selector
 from meshkit.balancer.policies.hashing import Key
 from meshkit.errors import ConfigError
 from meshkit.fields import FieldError, Format, Integer, Place, check
 
-__all__ = ["Destination", "Fallback", "HeaderMatch", "Route", "RouteMatch", "route_for"]
+__all__ = [
+    "POINTS",
+    "Destination",
+    "Fallback",
+    "HeaderMatch",
+    "Route",
+    "RouteMatch",
+    "route_for",
+]
 
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+POINTS: Final = 2**64
 _MAX_WEIGHT: Final = 2**32 - 1  # of all destinations together, as xDS has it
 _NAME: Final = re.compile(r"[0-9a-z_.-]+")
 _OWN: Final = frozenset({"content-type", "te", "user-agent"})  # gRPC sends them, programs cannot
@@ -188,7 +199,10 @@ class Destination:
 
 
 class Fallback(enum.StrEnum):
-    """What becomes of a destination's share while none of its endpoints is ready.
+    """What becomes of a destination's share while no endpoint there can take calls.
+
+    That is while all are failing, ejected or of weight 0, or there are none; not while the first
+    connection is being made.
 
     `NO_FALLBACK` and `ANY_ENDPOINT` are words of Envoy's, where the first one is the default. Ours
     is another one, as a share is published before its endpoints come, and stays when they are gone.
@@ -199,7 +213,7 @@ class Fallback(enum.StrEnum):
     ANY_ENDPOINT = "ANY_ENDPOINT"
     """The same, and when they cannot take it either, all endpoints of the service."""
     NO_FALLBACK = "NO_FALLBACK"
-    """Its calls wait or fail."""
+    """Its calls fail, or wait if they are to wait for ready."""
 
 
 @final
@@ -211,7 +225,7 @@ class Route:
         name: for people, in errors and status; may be left out.
         match: which calls; without it, all.
         destinations: who gets them, by weight.
-        fallback: what becomes of a share while no endpoint of its destination is ready.
+        fallback: what becomes of a share while no endpoint of its destination can take calls.
         key: the header whose value decides which destination a call goes to, so that calls with
             one value stay with one version; in code, a function of the call as well. Calls without
             one are drawn by lot, as are all where no header is given.
@@ -222,13 +236,14 @@ class Route:
     destinations: tuple[Destination, ...]
     fallback: Fallback = Fallback.OTHER_DESTINATIONS
     key: Key = ""
+    _cuts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check(self)
         if not self.destinations:
             raise FieldError("destinations", "must be an array of one or more")
-        total = sum(destination.weight for destination in self.destinations)
-        if not 0 < total <= _MAX_WEIGHT:
+        object.__setattr__(self, "_cuts", _cuts(self.destinations))
+        if not 0 < self._cuts[-1] <= _MAX_WEIGHT:
             raise FieldError(
                 "destinations", f"weights must sum up to 1 or more and at most {_MAX_WEIGHT}"
             )
@@ -237,6 +252,38 @@ class Route:
             if (first := places.setdefault(destination.selector, i)) != i:
                 problem = f"describes the same endpoints as destinations[{first}]"
                 raise FieldError(f"destinations[{i}]", problem)
+
+    def choose(self, point: int, is_usable: Callable[[Selector], bool]) -> Selector:
+        """Whose endpoints get a call.
+
+        What one destination cannot take is spread over the others; calls of the others stay where
+        they are. So does most of a destination when weights change: a share grows at its ends.
+
+        Args:
+            point: below `POINTS`, evenly distributed: of all calls, or of the values of a key.
+            is_usable: whether endpoints can take calls now.
+        """
+        drawn, rest = _at(self.destinations, self._cuts, point)
+        if self.fallback is Fallback.NO_FALLBACK or is_usable(drawn.selector):
+            return drawn.selector
+        if others := [to for to in self.destinations if to.weight and is_usable(to.selector)]:
+            return _at(others, _cuts(others), rest)[0].selector
+        if self.fallback is Fallback.ANY_ENDPOINT and is_usable(EVERY):
+            return EVERY
+        return drawn.selector
+
+
+def _cuts(destinations: Iterable[Destination]) -> tuple[int, ...]:
+    """Where the share of each ends."""
+    return tuple(accumulate(destination.weight for destination in destinations))
+
+
+def _at(
+    destinations: Sequence[Destination], cuts: Sequence[int], point: int
+) -> tuple[Destination, int]:
+    """Who has the share with `point` in it, and a point that is as evenly distributed."""
+    place, rest = divmod(point * cuts[-1], POINTS)
+    return destinations[bisect_right(cuts, place)], rest
 
 
 def route_for(routes: Iterable[Route], path: str, metadata: CallMetadata) -> Route | None:

@@ -28,7 +28,7 @@ def test_calls_fill_every_endpoint_to_its_limit(policy):
         world.pick().start()
     assert [node.pending for node in world.balancer.nodes] == [3] * 7
     assert world.pick() is None
-    assert "3 under way, as many as max_requests_per_endpoint" in world.balancer.refusal()
+    assert "3 under way, as many as max_requests_per_endpoint" in world.balancer.group().refusal()
     world["d"].finish(1.0, world.now)
     assert world.pick() is world["d"]
 
@@ -54,7 +54,7 @@ def test_a_service_has_a_limit_whoever_has_the_calls():
     world.balancer.in_flight.pending = 10
     assert world.pick() is None
     assert world.balancer.pick_other(CALL, []) is None
-    assert "10 are under way, as many as max_requests" in world.balancer.refusal()
+    assert "10 are under way, as many as max_requests" in world.balancer.group().refusal()
 
 
 @pytest.mark.parametrize("policy", [RoundRobin(), PickFirst()])
@@ -71,7 +71,7 @@ def test_nobody_connected_is_no_matter_of_limits():
     world = World(breaker=CircuitBreaker(max_requests=1))
     world.balancer.in_flight.pending = 1
     assert world.pick() is None
-    assert world.balancer.refusal() == ""
+    assert world.balancer.group().refusal() == ""
 
 
 def test_the_end_of_a_call_is_told_to_who_wants_to_know():

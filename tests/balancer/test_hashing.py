@@ -357,14 +357,14 @@ class TestMaglev:
     def test_shares_are_equal(self):
         client = Client(Maglev(key=KEY, table_size=1_009), *"abcde")
         client.settle()
-        table = client.balancer._picker._table
+        table = client.balancer.group()._picker._table
         slots = Counter(node.endpoint.id for node in islice(table.walk(0), 1_009))
         assert sorted(slots.values()) == [201, 202, 202, 202, 202]
 
     def test_shares_go_by_weight(self):
         client = Client(Maglev(key=KEY, table_size=1_009), endpoint("a", weight=300), *"bc")
         client.settle()
-        table = client.balancer._picker._table
+        table = client.balancer.group()._picker._table
         slots = Counter(node.endpoint.id for node in islice(table.walk(0), 1_009))
         assert slots["a"] in range(603, 608)
         assert abs(slots["b"] - slots["c"]) <= 1
@@ -426,7 +426,7 @@ class TestMaglev:
         shares = Counter(client.homes().values())
         assert set(shares) == {"w:50051", "x:50051", "y:50051", "z:50051"}
         assert min(shares.values()) > 800
-        assert client.balancer._picker._table._slots == []  # nobody looks through all of it
+        assert client.balancer.group()._picker._table._slots == []  # nobody looks through all of it
 
     def test_no_pick_does_more_than_its_piece_of_the_work(self):
         nodes = [FakeNode(endpoint(name)) for name in "abcdefghi"]

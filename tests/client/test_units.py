@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from meshkit.balancer import Counts, InFlight, Readiness
+from meshkit.balancer import EVERY, Counts, InFlight, Readiness, Selector
 from meshkit.client import ConnectionOptions
 from meshkit.client.clock import clock_of
 from meshkit.client.explain import explain, rpc_error
@@ -106,9 +106,11 @@ async def test_replay_raises_what_the_source_raises():
 
 # ---- explain
 
+USUAL = {"selector": EVERY, "counts": Counts(), "cause": ""}
+
 
 def words(resolution: Resolution, watch: FakeWatch | None, **how: Any) -> str:
-    return explain("echo", resolution, watch, **({"counts": Counts(), "cause": ""} | how))
+    return explain("echo", resolution, watch, **(USUAL | how))
 
 
 async def test_not_asked_yet():
@@ -135,6 +137,26 @@ async def test_none_ready_with_and_without_a_cause():
     assert "failing). Last error: boom. Next:" in words(
         Resolution(endpoints), watch, counts=counts, cause="boom"
     )
+
+
+async def test_what_a_route_asks_for_may_not_be_there_or_not_be_ready():
+    endpoints = EndpointSet.of(
+        "echo",
+        [
+            Endpoint(service="echo", id="a", address="h:1", version="v1"),
+            Endpoint(service="echo", id="b", address="h:2", version="v2"),
+        ],
+    )
+    assert words(Resolution(endpoints), None, selector=Selector("v3")) == (
+        "meshkit: no endpoint of 'echo' with version v3 is registered, and a route sends the call "
+        "there (registry not asked yet; 2 others). Next: start a server with that version and "
+        "metadata, or change the routes or their fallback."
+    )
+    failing = words(Resolution(endpoints), None, selector=Selector("v2"), counts=Counts(failing=1))
+    assert failing.startswith("meshkit: no endpoint of 'echo' with version v2 is ready (")
+    assert "; 1 known: 1 failing). Next: check" in failing
+    ejected = words(Resolution(endpoints), None, selector=Selector("v2"), counts=Counts(ejected=1))
+    assert ejected.startswith("meshkit: all connected endpoints of 'echo' with version v2 are")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 import meshkit
 from meshkit import Counts, Endpoint, EndpointSet, Resolution
+from meshkit.balancer import EVERY, Selector
 from meshkit.client.explain import explain
 from meshkit.config import Settings
 from meshkit.registry import url as url_module
@@ -186,24 +187,27 @@ def test_each_no_is_said_as_shown() -> None:
     }
     limited = "meshkit: no more calls"
     shown = sorted(t for t in _documented() if "meshkit: " in t and not t.startswith(limited))
-    assert len(shown) == 5
+    assert len(shown) == 6
     for text in shown:
         known = re.search(r"(\d) known: (\d \w+)", text)
         trouble = re.search(r"never synced\): (.*)\. Next", text)
         cause = re.search(r"Last error: (.*)\. Next", text)
+        others = re.search(r"(\d) others", text)
+        version = re.search(r"version (\w+)", text)
         age = re.search(r"synced ([\d.]+) s ago", text)
         where.seconds = float(age[1]) if age else None
         endpoints = EndpointSet.of(
             "hello_service",
             (
                 Endpoint(service="hello_service", id=str(number), address=f"h:{number}")
-                for number in range(int(known[1]) if known else 0)
+                for number in range(sum(int(found[1]) for found in (known, others) if found))
             ),
         )
         said = explain(
             "hello_service",
             Resolution(None if trouble else endpoints, trouble[1] if trouble else None),
             where,
+            selector=Selector(version[1]) if version else EVERY,
             counts=counts[known[2]] if known else Counts(),
             cause=cause[1] if cause else "",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from meshkit.service_config import (
     merge,
     route_for,
 )
+from meshkit.service_config.routes import POINTS
 
 ANYWHERE = [{}]
 HELLO = "/helloworld.Greeter/SayHello"
@@ -332,6 +334,91 @@ def test_what_is_read_is_written_back(routes: tuple[Route, ...]) -> None:
     again = ServiceConfig.parse(json.dumps(config.to_json()))
     assert again == config
     assert hash(again) == hash(config)
+
+
+# ---- which destination
+
+
+def chosen(route: Route, *usable: str, points: int = 1_000) -> dict[str, int]:
+    """How many of so many calls go where, while only these versions can take calls."""
+
+    def is_usable(selector: Selector) -> bool:
+        return selector.version in usable or (not selector.version and bool(usable))
+
+    places = ((2 * number + 1) * POINTS // (2 * points) for number in range(points))
+    return dict(Counter(route.choose(place, is_usable).version or "any" for place in places))
+
+
+def shared(fallback: Fallback = Fallback.OTHER_DESTINATIONS, **weights: int) -> Route:
+    destinations = tuple(Destination(version=v, weight=w) for v, w in weights.items())
+    return Route(destinations=destinations, fallback=fallback)
+
+
+def test_shares_are_exact() -> None:
+    assert chosen(shared(v1=9, v2=1), "v1", "v2") == {"v1": 900, "v2": 100}
+    assert chosen(shared(a=1, b=0, c=3), "a", "b", "c") == {"a": 250, "c": 750}
+    assert chosen(shared(v1=0, v2=7), "v1", "v2") == {"v2": 1_000}
+
+
+def test_the_share_of_one_that_cannot_take_it_goes_to_the_others_by_weight() -> None:
+    route = shared(a=50, b=40, c=10)
+    assert chosen(route, "a", "b", "c") == {"a": 500, "b": 400, "c": 100}
+    assert chosen(route, "b", "c") == {"b": 800, "c": 200}
+    assert chosen(route, "a", "c", points=60_000) == {"a": 50_000, "c": 10_000}
+    assert chosen(route, "c") == {"c": 1_000}
+
+
+def test_when_none_can_each_keeps_its_share() -> None:
+    """So calls wait for their own."""
+    assert chosen(shared(v1=9, v2=1)) == {"v1": 900, "v2": 100}
+
+
+def test_a_weight_of_0_takes_nothing_from_others() -> None:
+    assert chosen(shared(v1=1, v2=0), "v2") == {"v1": 1_000}
+
+
+def test_without_fallback_each_keeps_its_share() -> None:
+    assert chosen(shared(Fallback.NO_FALLBACK, v1=9, v2=1), "v1") == {"v1": 900, "v2": 100}
+
+
+def test_any_endpoint_comes_after_the_other_destinations() -> None:
+    route = shared(Fallback.ANY_ENDPOINT, v1=9, v2=1)
+    assert chosen(route, "v1") == {"v1": 1_000}
+    assert chosen(route, "v3") == {"any": 1_000}
+    assert chosen(route) == {"v1": 900, "v2": 100}
+
+
+@given(
+    st.lists(st.integers(0, 2**20), min_size=1, max_size=5).filter(any),
+    st.integers(0, POINTS - 1) | st.just(POINTS - 1),
+    st.sets(st.integers(0, 4)),
+    st.sampled_from(Fallback),
+)
+def test_a_call_goes_where_calls_can_be_taken_and_others_stay(
+    weights: list[int], point: int, down: set[int], fallback: Fallback
+) -> None:
+    route = shared(fallback, **{f"v{i}": weight for i, weight in enumerate(weights)})
+    lost = {f"v{i}" for i in down}
+    home = route.choose(point, lambda _: True)
+    found = route.choose(point, lambda selector: selector.version not in lost)
+    assert route.destinations[int(home.version[1:])].weight > 0
+    if home.version not in lost or fallback is Fallback.NO_FALLBACK:
+        assert found == home
+    elif any(weight and i not in down for i, weight in enumerate(weights)):
+        assert found.version not in lost
+        assert route.destinations[int(found.version[1:])].weight > 0
+    else:
+        assert found == (Selector() if fallback is Fallback.ANY_ENDPOINT else home)
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.integers(0, POINTS - 1))
+def test_who_has_come_to_a_growing_share_stays_in_it(first: int, then: int, point: int) -> None:
+    few, many = sorted((first, then))
+    before, after = (
+        shared(v1=100 - share, v2=share).choose(point, lambda _: True).version
+        for share in (few, many)
+    )
+    assert (before, after) in {("v1", "v1"), ("v1", "v2"), ("v2", "v2")}
 
 
 # ---- which endpoints
