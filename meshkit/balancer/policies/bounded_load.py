@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import islice
-from operator import attrgetter
 from typing import Any, Final, final
 
 from meshkit.balancer.policies.policy import Node
@@ -43,7 +42,7 @@ class Bound:
     def owner(self, table: Table, place: int) -> Any:
         """The owner of a hash, or the first after it with room; of many without, the least busy."""
         seen = self._seen
-        for busy in list(islice(seen, _LOOKS)):
+        for busy in tuple(islice(seen, _LOOKS)):
             pending = busy.pending
             self._total += pending - seen.pop(busy)
             if pending:
@@ -51,9 +50,10 @@ class Bound:
         # A node of weight w is full when `pending * unit >= most * w`.
         most, unit = self._factor * (self._total + 1), 100 * table.weight
         node = table.owner(place)
-        if node.pending * unit >= most * node.endpoint.weight:
-            node = _search(list(islice(table.walk(place), _FAR)), most, unit)
         pending = node.pending + 1
+        if (pending - 1) * unit >= most * node.endpoint.weight:
+            node = _search(islice(table.walk(place), _FAR), most, unit)
+            pending = node.pending + 1
         self._total += pending - seen.pop(node, 0)
         seen[node] = pending
         return node
@@ -64,8 +64,11 @@ class Bound:
             self._total -= self._seen.pop(node, 0)
 
 
-def _search(nodes: list[Node], most: int, unit: int) -> Node:
+def _search(nodes: Iterator[Node], most: int, unit: int) -> Node:
+    least = next(nodes)  # it is known to be full
     for node in nodes:
         if node.pending * unit < most * node.endpoint.weight:
             return node
-    return min(nodes, key=attrgetter("pending"))
+        if node.pending < least.pending:
+            least = node
+    return least

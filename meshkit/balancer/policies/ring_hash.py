@@ -59,7 +59,7 @@ class RingHash:
 
     key: Key = ""
     min_ring_size: RingSize = 1024
-    max_ring_size: RingSize = 524_288
+    max_ring_size: RingSize = 262_144
     hash_balance_factor: BalanceFactor | None = None
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Ring:
     def _clear(self, doublings: int) -> None:
         self._doublings = doublings  # of the weights; less than 0: halvings
         # Each chunk is of the points from its start to the next one's; starts do not move.
-        self._starts = array("Q", [0])
+        self._starts = [0]
         self._points = [array("Q")]
         self._owners: list[list[Node]] = [[]]
 
