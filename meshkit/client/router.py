@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 from meshkit.balancer import EVERY, Balancer, Clock, Group, Selection, Selector
-from meshkit.balancer.policies.hashing import hash64, key_reader
 from meshkit.client.configuration import Configuration
 from meshkit.client.subchannel import Subchannel
 from meshkit.endpoint import Endpoint
-from meshkit.service_config import Route, route_for
+from meshkit.service_config import route_for
 
 if TYPE_CHECKING:
     from meshkit.client.journey import Journey
@@ -20,7 +19,6 @@ __all__ = ["Router"]
 
 _Pick: TypeAlias = "Callable[[Journey], Subchannel | None]"
 _PickOther: TypeAlias = "Callable[[Journey, Collection[Subchannel]], Subchannel | None]"
-_BITS: Final = 64
 
 
 @final
@@ -99,13 +97,8 @@ class Router:
         if route is None:
             return self.balancer.group()
         if call.point is None:
-            call.point = self._draw(route, call)
+            call.point = route.draw(call, self._rng.getrandbits)
         return self.balancer.group(route.choose(call.point, self._is_usable))
-
-    def _draw(self, route: Route, call: Journey) -> int:
-        key = key_reader(route.key)(call)
-        # Another hash than that of policies by key, or a destination had a part of their ring only.
-        return hash64(b"route " + key) if key else self._rng.getrandbits(_BITS)
 
     def _is_usable(self, selector: Selector) -> bool:
         return self.balancer.group(selector).is_usable

@@ -8,16 +8,10 @@ from meshkit.service_config.config import (
     ServiceConfigSource,
     document,
 )
+from meshkit.service_config.matches import HeaderMatch, RouteMatch
 from meshkit.service_config.merge import Merged, merge
 from meshkit.service_config.methods import HedgingPolicy, MethodConfig, MethodName, RetryPolicy
-from meshkit.service_config.routes import (
-    Destination,
-    Fallback,
-    HeaderMatch,
-    Route,
-    RouteMatch,
-    route_for,
-)
+from meshkit.service_config.routes import Destination, Fallback, Route, route_for
 
 __all__ = [
     "DEFAULTS",

@@ -7,65 +7,30 @@ in the place of clusters; so the same rules hold in Envoy and in the xDS clients
 from __future__ import annotations
 
 import enum
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeAlias, final
+from typing import Annotated, Any, Final, final
 
-from meshkit.balancer import EVERY, Selector
-from meshkit.balancer.policies.hashing import Key
-from meshkit.errors import ConfigError
+from meshkit.balancer import EVERY, PickInfo, Selector
+from meshkit.balancer.policies.hashing import Key, hash64, key_reader
 from meshkit.fields import FieldError, Format, Integer, Place, check
+from meshkit.service_config.matches import CallMetadata, RouteMatch
 
 __all__ = [
     "POINTS",
     "Destination",
     "Fallback",
-    "HeaderMatch",
     "Route",
-    "RouteMatch",
     "route_for",
 ]
 
-CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
-
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
-POINTS: Final = 2**64
+_BITS: Final = 64
+POINTS: Final = 2**_BITS
 _MAX_WEIGHT: Final = 2**32 - 1  # of all destinations together, as xDS has it
-_NAME: Final = re.compile(r"[0-9a-z_.-]+")
-_OWN: Final = frozenset({"content-type", "te", "user-agent"})  # gRPC sends them, programs cannot
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Pattern(Format):
-    """A text that matches all of a regular expression, which `words` describe."""
-
-    regex: str
-    words: str
-
-    def __str__(self) -> str:
-        return self.words
-
-    def _take(self, value: Any) -> str | None:
-        return value if isinstance(value, str) and re.fullmatch(self.regex, value) else None
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _HeaderName(Format):
-    """The name of a header that programs send and all kinds of clients can match."""
-
-    def __str__(self) -> str:
-        return "the name of a header in small letters (not a binary one, nor one of gRPC's own)"
-
-    def _take(self, value: Any) -> str | None:
-        if not isinstance(value, str) or not _NAME.fullmatch(value) or value in _OWN:
-            return None
-        return None if value.startswith("grpc-") or value.endswith("-bin") else value
 
 
 @final
@@ -92,86 +57,6 @@ class _Labels(Format):
         return dict(value) if isinstance(value, Mapping) else value
 
 
-_PATH: Final = _Pattern("/[^/]+/[^/]+", "a method, such as /helloworld.Greeter/SayHello")
-# C-core passes over a route whose prefix could begin no method, without a word.
-_PREFIX: Final = _Pattern(
-    "/([^/]+(/[^/]*)?)?", "the beginning of a method, such as /helloworld.Greeter/"
-)
-_SOME_TEXT: Final = _Pattern("(?s:.+)", "a text that is not empty")
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderMatch:
-    """What a header of a call has to be; exactly one of `exact`, `prefix`, `suffix`, `present`.
-
-    Several values of one header are joined with a comma. A call without the header matches nothing
-    but `present`, whatever `invert` says: as in Envoy and in gRPC. There are no regular
-    expressions: Python's may take for ever, and would stop the event loop of every client.
-
-    Attributes:
-        name: of the header.
-        exact: the whole value.
-        prefix: what the value begins with.
-        suffix: what the value ends with.
-        present: whether the header is there at all.
-        invert: match where it would not match otherwise.
-    """
-
-    name: Annotated[str, _HeaderName()]
-    exact: str | None = None
-    prefix: Annotated[str, _SOME_TEXT] | None = None
-    suffix: Annotated[str, _SOME_TEXT] | None = None
-    present: bool | None = None
-    invert: bool = False
-
-    def __post_init__(self) -> None:
-        check(self)
-        if (self.exact, self.prefix, self.suffix, self.present).count(None) != 3:
-            raise ConfigError("give exactly one of exact, prefix, suffix, present")
-
-    def takes(self, metadata: CallMetadata) -> bool:
-        """Whether a call with `metadata` matches."""
-        values = [_text(value) for name, value in metadata if name == self.name]
-        if self.present is not None:
-            return (bool(values) == self.present) != self.invert
-        return bool(values) and self._fits(",".join(values)) != self.invert
-
-    def _fits(self, value: str) -> bool:
-        if self.exact is not None:
-            return value == self.exact
-        return value.startswith(self.prefix or "") and value.endswith(self.suffix or "")
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteMatch:
-    """Which calls a route is for: all that is given has to match; nothing given matches all.
-
-    Attributes:
-        path: the whole name of a method: `/helloworld.Greeter/SayHello`.
-        prefix: what the names of the methods begin with: `/helloworld.Greeter/`.
-        headers: what has to match of the metadata that the program sends.
-    """
-
-    path: Annotated[str, _PATH] | None = None
-    prefix: Annotated[str, _PREFIX] | None = None
-    headers: tuple[HeaderMatch, ...] = ()
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.path is not None and self.prefix is not None:
-            raise ConfigError("path and prefix cannot be given both")
-
-    def takes(self, path: str, metadata: CallMetadata) -> bool:
-        """Whether a call of the method at `path` with `metadata` matches."""
-        if self.path is not None and path != self.path:
-            return False
-        if self.prefix is not None and not path.startswith(self.prefix):
-            return False
-        return all(header.takes(metadata) for header in self.headers)
-
-
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
@@ -181,6 +66,7 @@ class Destination:
         version: of the endpoints.
         metadata: what theirs has to have, each with exactly that value.
         weight: its share, as part of the sum of all weights of the route; 0 gets none.
+        selector: which endpoints those are; not given, but made of the above.
     """
 
     version: str = ""
@@ -188,14 +74,12 @@ class Destination:
         default_factory=lambda: _NO_LABELS, hash=False
     )
     weight: Annotated[int, Integer(0, _MAX_WEIGHT)] = 1
+    selector: Selector = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check(self)
-
-    @property
-    def selector(self) -> Selector:
-        """Which endpoints those are."""
-        return Selector(self.version, frozenset(self.metadata.items()))
+        selector = Selector(self.version, frozenset(self.metadata.items()))
+        object.__setattr__(self, "selector", selector)
 
 
 class Fallback(enum.StrEnum):
@@ -232,17 +116,19 @@ class Route:
     """
 
     name: str = ""
-    match: RouteMatch = RouteMatch()
+    match: RouteMatch = field(default_factory=RouteMatch)
     destinations: tuple[Destination, ...]
     fallback: Fallback = Fallback.OTHER_DESTINATIONS
     key: Key = ""
     _cuts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _key_of: Callable[[PickInfo], bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check(self)
         if not self.destinations:
             raise FieldError("destinations", "must be an array of one or more")
         object.__setattr__(self, "_cuts", _cuts(self.destinations))
+        object.__setattr__(self, "_key_of", key_reader(self.key))
         if not 0 < self._cuts[-1] <= _MAX_WEIGHT:
             raise FieldError(
                 "destinations", f"weights must sum up to 1 or more and at most {_MAX_WEIGHT}"
@@ -252,6 +138,17 @@ class Route:
             if (first := places.setdefault(destination.selector, i)) != i:
                 problem = f"describes the same endpoints as destinations[{first}]"
                 raise FieldError(f"destinations[{i}]", problem)
+
+    def draw(self, call: PickInfo, bits: Callable[[int], int]) -> int:
+        """The point of a call, by its key or by lot; it decides on the destination.
+
+        Args:
+            call: what is known of it.
+            bits: makes a random number of so many bits.
+        """
+        # Another hash than that of policies by key, or a destination had a part of their ring only.
+        key = self._key_of(call) if self.key else b""
+        return hash64(b"route " + key) if key else bits(_BITS)
 
     def choose(self, point: int, is_usable: Callable[[Selector], bool]) -> Selector:
         """Whose endpoints get a call.
@@ -289,7 +186,3 @@ def _at(
 def route_for(routes: Iterable[Route], path: str, metadata: CallMetadata) -> Route | None:
     """The first of `routes` that matches a call; None if none does."""
     return next((route for route in routes if route.match.takes(path, metadata)), None)
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("latin-1")
