@@ -15,7 +15,15 @@ from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.latest import Latest
 from meshkit.service_config import ServiceConfig
 
-__all__ = ["Registrar", "Registration", "RegistrationState", "Resolution", "Resolver", "Watch"]
+__all__ = [
+    "Directory",
+    "Registrar",
+    "Registration",
+    "RegistrationState",
+    "Resolution",
+    "Resolver",
+    "Watch",
+]
 
 REGISTER_TIMEOUT: Final = 5.0  # seconds
 
@@ -70,6 +78,14 @@ class Resolver(Protocol):
 
     def watch(self, service: str) -> AbstractContextManager[Watch]:
         """Follow `service` for the length of the block; all holders share one watch."""
+        ...
+
+
+class Directory(Resolver, Protocol):
+    """Finds all services there are."""
+
+    def watch_services(self) -> Latest[frozenset[str] | None]:
+        """The names of all services, kept current; None while they are not known."""
         ...
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from meshkit.errors import ConfigError
 from meshkit.openable import Openable
+from meshkit.xds import DEFAULT_BIND, ControlPlaneOptions, TlsFiles
 
 if TYPE_CHECKING:
     from meshkit.dns import Responder
+    from meshkit.xds.control_plane import ControlPlane
 
 __all__ = ["Feeding"]
 
@@ -55,3 +57,22 @@ class Feeding(Openable):
             emit=running.emit,
         ) as responder:
             yield responder
+
+    @asynccontextmanager
+    async def xds(
+        self, bind: str = DEFAULT_BIND, /, *, tls: TlsFiles | None = None
+    ) -> AsyncIterator[ControlPlane]:
+        """Be a control plane for gRPC's xDS clients and Envoy, as `meshkit xds serve` is.
+
+        Args:
+            bind: `host:port` to listen on; port 0 lets the system choose, `plane.port` says.
+            tls: its certificate and key; with a CA, clients need a certificate that it signed.
+                None: plain text.
+
+        Raises:
+            ConfigError: (on entering) an argument or a file cannot be used, or xds-protos is not
+                installed.
+        """
+        running = await self._lifetime.open()
+        async with running.xds(ControlPlaneOptions(bind=bind, tls=tls)) as plane:
+            yield plane

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import anyio
 
@@ -24,6 +24,10 @@ from meshkit.registry.opening import open_registry
 from meshkit.registry.status import RegistryStatus
 from meshkit.server import Server, ServerOptions, Site, find_place
 from meshkit.tasks import Job, Supervisor
+from meshkit.xds import ControlPlaneOptions, make_control_plane
+
+if TYPE_CHECKING:
+    from meshkit.xds.control_plane import ControlPlane
 
 __all__ = ["MeshStatus", "Running", "refuse_after_fork"]
 
@@ -78,6 +82,7 @@ class Running:
         )
         self.channels: Final = Channels(self._make_channel)
         self._servers: Final[set[Server]] = set()
+        self._planes: Final[set[ControlPlane]] = set()
         self._watches: Final[list[Watch]] = []
         self._lag: Final = LoopLagMonitor(
             emit,
@@ -126,6 +131,7 @@ class Running:
             steps.push_async_callback(self._supervisor.aclose)
             steps.push_async_callback(self.registry.aclose)
             steps.push_async_callback(self.channels.aclose)
+            steps.push_async_callback(_all, [plane.aclose for plane in self._planes])
             steps.callback(self._shut)
             await _all(server.drain for server in self._servers)
 
@@ -186,6 +192,20 @@ class Running:
                 yield server
         finally:
             self._servers.discard(server)
+
+    @asynccontextmanager
+    async def xds(self, options: ControlPlaneOptions) -> AsyncIterator[ControlPlane]:
+        """Serve xDS for the length of the block."""
+        self._check_not_closing()
+        plane = make_control_plane(
+            self.registry, self.registry.name, options, self._supervisor, self._emit
+        )
+        self._planes.add(plane)
+        try:
+            async with plane:
+                yield plane
+        finally:
+            self._planes.discard(plane)
 
     @asynccontextmanager
     async def register(

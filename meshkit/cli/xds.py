@@ -6,7 +6,10 @@ import argparse
 import json
 
 from meshkit.cli.command import Commands, Exit, add_command, add_group
+from meshkit.cli.options import add_registry_options, mesh_of
+from meshkit.cli.signals import stop_signal
 from meshkit.xds import (
+    DEFAULT_BIND,
     ControlPlaneAddress,
     EnvoyNode,
     EnvoyScope,
@@ -16,14 +19,12 @@ from meshkit.xds import (
     grpc_bootstrap,
 )
 
-__all__ = ["DEFAULT_ADDRESS", "add_control_plane_options", "add_to", "control_plane_of", "port"]
-
-DEFAULT_ADDRESS = "127.0.0.1:18000"
-
+__all__ = ["add_control_plane_options", "add_to", "control_plane_of", "port"]
 
 def add_to(commands: Commands) -> None:
     """Add `meshkit xds`."""
     group = add_group(commands, "xds", "a control plane for gRPC's xDS clients and Envoy")
+    _add_serve(group)
     _add_bootstrap(group)
 
 
@@ -34,7 +35,7 @@ def add_control_plane_options(parser: argparse.ArgumentParser) -> None:
         "--server",
         action="append",
         metavar="HOST:PORT",
-        help=f"of the control plane ({DEFAULT_ADDRESS}); again for each replica",
+        help=f"of the control plane ({DEFAULT_BIND}); again for each replica",
     )
     group.add_argument("--ca", metavar="FILE", default="", help="who signed its certificate")
     group.add_argument("--cert", metavar="FILE", default="", help="the client's own certificate")
@@ -51,7 +52,7 @@ def control_plane_of(options: argparse.Namespace) -> ControlPlaneAddress:
     tls = TlsFiles(cert=options.cert, key=options.key, ca=options.ca)
     has_tls = options.tls or tls != TlsFiles()
     return ControlPlaneAddress(
-        addresses=tuple(options.server or (DEFAULT_ADDRESS,)), tls=tls if has_tls else None
+        addresses=tuple(options.server or (DEFAULT_BIND,)), tls=tls if has_tls else None
     )
 
 
@@ -63,6 +64,36 @@ def port(text: str) -> Port:
     """
     service, _, address = text.rpartition("=")
     return Port(address=address, service=service)
+
+
+def _add_serve(group: Commands) -> None:
+    parser = add_command(
+        group,
+        "serve",
+        _serve,
+        "run a control plane over the registry, until SIGTERM or SIGINT",
+        "Clients are told of services when they ask, and of changes when they happen. Run several\n"
+        "replicas of it: they give the same answers.",
+    )
+    add_registry_options(parser)
+    group_of_port = parser.add_argument_group("port")
+    group_of_port.add_argument(
+        "--bind", metavar="HOST:PORT", default=DEFAULT_BIND, help=f"to listen on ({DEFAULT_BIND})"
+    )
+    group_of_port.add_argument("--cert", metavar="FILE", default="", help="its certificate: TLS")
+    group_of_port.add_argument("--key", metavar="FILE", default="", help="the key of that")
+    group_of_port.add_argument(
+        "--client-ca", metavar="FILE", default="", help="clients need a certificate signed by it"
+    )
+
+
+async def _serve(options: argparse.Namespace) -> Exit:
+    tls = TlsFiles(cert=options.cert, key=options.key, ca=options.client_ca)
+    mesh = mesh_of(options)
+    with stop_signal() as stopped:
+        async with mesh, mesh.xds(options.bind, tls=None if tls == TlsFiles() else tls):
+            await stopped.wait()
+    return Exit.OK
 
 
 def _add_bootstrap(group: Commands) -> None:

@@ -56,6 +56,15 @@ from meshkit.events.service_config import (
     ServiceConfigUnreadable,
     ServiceConfigWithdrawn,
 )
+from meshkit.events.xds import (
+    ControlPlaneStarted,
+    ControlPlaneStopped,
+    HostUnknown,
+    XdsClientConnected,
+    XdsClientLeft,
+    XdsNamesRefused,
+    XdsResourcesRefused,
+)
 
 __all__ = [
     "CacheUnusable",
@@ -63,6 +72,8 @@ __all__ = [
     "ChannelClosed",
     "ChannelOpened",
     "ConfigResolved",
+    "ControlPlaneStarted",
+    "ControlPlaneStopped",
     "DeadlineMissing",
     "Emit",
     "EndpointEjected",
@@ -79,6 +90,7 @@ __all__ = [
     "EntrySkipped",
     "Event",
     "Hook",
+    "HostUnknown",
     "LeaseLost",
     "LeaseUnconfirmed",
     "LoopStalled",
@@ -97,5 +109,9 @@ __all__ = [
     "TaskCrashed",
     "TlsReloadFailed",
     "TlsReloaded",
+    "XdsClientConnected",
+    "XdsClientLeft",
+    "XdsNamesRefused",
+    "XdsResourcesRefused",
     "emit_to",
 ]

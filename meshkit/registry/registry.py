@@ -14,8 +14,10 @@ from meshkit.discovery import REGISTER_TIMEOUT, Watch
 from meshkit.endpoint import Endpoint, EndpointSet
 from meshkit.errors import ConfigError, MeshClosedError
 from meshkit.events import Emit
+from meshkit.latest import Latest
 from meshkit.registry.cache import Cache
 from meshkit.registry.configs import Configs
+from meshkit.registry.directory import Directory
 from meshkit.registry.keeper import Keeper
 from meshkit.registry.layouts import DEFAULT_NAMESPACE, Layout
 from meshkit.registry.outage import Outage, loop_time
@@ -91,6 +93,15 @@ class Registry:
         self._watches: dict[str, _Shared] = {}
         self._jobs: dict[str, Job] = {}
         self._keeper = cache and Keeper(cache, emit)
+        self._directory = Directory(
+            store,
+            self._root,
+            hold=self._hold,
+            relist=relist,
+            outage=self._outage,
+            rng=self._rng,
+            clock=clock,
+        )
         self._closed = False
         self._registrar = Registrar(
             store,
@@ -179,6 +190,17 @@ class Registry:
         listing = await self._store.list(self._root)
         below = (item.key.removeprefix(self._root).partition("/") for item in listing.items)
         return tuple(sorted({name for name, slash, _ in below if slash}))
+
+    def watch_services(self) -> Latest[frozenset[str] | None]:
+        """The names of all services, kept current from now on; None while they are not known.
+
+        Raises:
+            MeshClosedError: the registry was closed.
+        """
+        if self._closed:
+            raise MeshClosedError("the registry is closed")
+        self._run("directory", self._directory.run)
+        return self._directory.latest
 
     def status(self) -> RegistryStatus:
         """How the registry, our watches and our registrations stand now."""

@@ -116,6 +116,10 @@ class StaticRegistry:
         """The names of all services, sorted."""
         return tuple(sorted(self._sets))
 
+    def watch_services(self) -> Latest[frozenset[str] | None]:
+        """The names of all services, which never change."""
+        return Latest(frozenset(self._sets))
+
     def status(self) -> RegistryStatus:
         """All lists, always connected."""
         watches = {

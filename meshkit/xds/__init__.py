@@ -6,13 +6,18 @@ made; what only describes one is light.
 
 from meshkit.xds.bootstrap import ControlPlaneAddress, EnvoyNode, envoy_bootstrap, grpc_bootstrap
 from meshkit.xds.envoy import EnvoyScope, Port, TlsFiles
+from meshkit.xds.opening import make_control_plane
+from meshkit.xds.options import DEFAULT_BIND, ControlPlaneOptions
 
 __all__ = [
+    "DEFAULT_BIND",
     "ControlPlaneAddress",
+    "ControlPlaneOptions",
     "EnvoyNode",
     "EnvoyScope",
     "Port",
     "TlsFiles",
     "envoy_bootstrap",
     "grpc_bootstrap",
+    "make_control_plane",
 ]

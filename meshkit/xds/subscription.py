@@ -1,0 +1,305 @@
+"""What one stream has asked for, was sent, and made of it. Pure: requests in, answers out.
+
+Both variants of the protocol are one state: names that are wanted, and the version of each that
+was sent. State of the world replaces the names with each request, delta changes them; what is due
+is the difference between wanted and sent. So a burst of changes is one answer, and there is no
+queue. Source: Envoy's xDS protocol; gRFC A27.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias, final
+
+from meshkit.xds.resources import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    PUSH_ORDER,
+    ROUTE,
+    Resource,
+    version_of,
+)
+
+__all__ = [
+    "Absent",
+    "Answer",
+    "Change",
+    "Found",
+    "Refusal",
+    "Subscription",
+    "Subscriptions",
+    "View",
+]
+
+WILDCARD: Final = "*"
+_LISTED: Final = frozenset({CLUSTER, LISTENER})  # of which a client may want all there are
+_TOLD: Final = ""  # the version of what a client was told does not exist
+_MOST_PENDING: Final = 64
+
+
+@final
+class Absent(enum.Enum):
+    """Why there is no resource."""
+
+    UNKNOWN = "unknown"
+    """It is not known yet; nothing must be said of it, or clients would take it for deleted."""
+    NONE = "none"
+
+
+Found: TypeAlias = Resource | Absent
+
+
+class View(Protocol):
+    """What there is, for one client."""
+
+    def find(self, type_url: str, name: str, *, fresh: bool) -> Found:
+        """One resource; `fresh` clients have none, and may be told of less than is known later."""
+        ...
+
+    def listed(self, type_url: str, *, fresh: bool) -> Collection[str] | None:
+        """The names of all; None: they are not known yet."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a request says, in either variant.
+
+    Attributes:
+        names: wanted from now on, in the place of all before; None: see the next two.
+        more: wanted besides.
+        fewer: not wanted any more.
+        versions: what the client has by name, from an earlier stream.
+        has_some: whether it has anything, from an earlier stream.
+        nonce: of the answer that this answers; empty: of none.
+        error: why the client refuses that answer; empty: it does not.
+    """
+
+    names: tuple[str, ...] | None = None
+    more: tuple[str, ...] = ()
+    fewer: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    has_some: bool = False
+    nonce: str = ""
+    error: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that a client did not take (NACK): the versions in it, and what the client says."""
+
+    versions: Mapping[str, str]
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What is to be sent.
+
+    Attributes:
+        type_url: of the resources.
+        resources: those that are sent.
+        changed: the names of those that the client did not have.
+        removed: names of what the client has, or asked for, and does not exist.
+        version: of all that the client wants and exists.
+        nonce: by which it will be answered.
+    """
+
+    type_url: str
+    resources: tuple[Resource, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    version: str
+    nonce: str
+
+
+@final
+class Subscription:
+    """One type of resources on one stream.
+
+    Args:
+        type_url: the type.
+        delta: the variant.
+        first: the first request.
+
+    Attributes:
+        names: that are wanted; "*" are all that are listed.
+        fresh: whether the client came without any.
+        sent: the version of each resource that was sent.
+        accepted: the version of each that the client took.
+        refusal: the last answer, if the client refused it.
+    """
+
+    def __init__(self, type_url: str, *, delta: bool, first: Change) -> None:
+        self.type_url: Final = type_url
+        self.fresh: Final = not first.has_some
+        self.names: set[str] = set()
+        self.sent: dict[str, str] = {}
+        self.accepted: dict[str, str] = {}
+        self.refusal: Refusal | None = None
+        self._is_delta = delta
+        # Here each answer has all resources, and what is not in it is deleted.
+        self._is_whole = not delta and type_url in _LISTED
+        self._is_explicit = False  # whether it ever had names
+        self._is_answered = False
+        self._pending: dict[str, dict[str, str]] = {}  # versions by nonce
+        self.take(first)
+
+    def take(self, change: Change) -> Refusal | None:
+        """Take note of a request; the refusal that it brings."""
+        refusal = None
+        if change.nonce:
+            sent = self._pending.pop(change.nonce, None)
+            if sent is not None:
+                refusal = self._judge(sent, change.error)
+            elif not self._is_delta:
+                return None  # stale: a later one says again what this one says
+        if change.names is not None:
+            names = set(change.names)
+        else:
+            names = self.names.union(change.more).difference(change.fewer)
+        self._is_explicit = self._is_explicit or bool(names)
+        if not self._is_explicit and self.type_url in _LISTED:
+            names = {WILDCARD}  # the old way to say so
+        self.names = names
+        for name in change.more:  # who asks again has lost it
+            self.sent.pop(name, None)
+        self.sent.update(change.versions)
+        if WILDCARD not in names:
+            self.sent = {name: self.sent[name] for name in names & self.sent.keys()}
+            self.accepted = {name: self.accepted[name] for name in names & self.accepted.keys()}
+        return refusal
+
+    def _judge(self, sent: dict[str, str], error: str) -> Refusal | None:
+        self.refusal = Refusal(sent, error) if error else None
+        if not error:
+            self.accepted.update(sent)
+        return self.refusal
+
+    def due(self, view: View, nonces: Iterator[str]) -> Answer | None:
+        """What is to be sent now; counts as sent."""
+        names = self._wanted(view)
+        if names is None:
+            return None
+        found = {name: view.find(self.type_url, name, fresh=self.fresh) for name in names}
+        if self._is_whole and Absent.UNKNOWN in found.values():
+            return None
+        present = [each for each in found.values() if isinstance(each, Resource)]
+        changed = [each for each in present if self.sent.get(each.name) != each.version]
+        removed = self._missing(found)
+        is_first = not self._is_answered and self.type_url in _LISTED  # even "none" is an answer
+        is_news = bool(changed or (removed and (self._is_delta or self._is_whole)))
+        if not is_news and (not is_first or Absent.UNKNOWN in found.values()):
+            return None
+        answer = Answer(
+            type_url=self.type_url,
+            resources=tuple(present if self._is_whole else changed),
+            changed=tuple(each.name for each in changed),
+            removed=removed,
+            version=version_of(present),
+            nonce=next(nonces),
+        )
+        self._note(answer)
+        return answer
+
+    def known(self) -> set[str]:
+        """The names of what was sent or asked for."""
+        return (self.names - {WILDCARD}).union(self.sent)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether an answer has not been answered."""
+        return bool(self._pending)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """The client will want these again, although it has them."""
+        for name in names:
+            self.sent.pop(name, None)
+
+    def _wanted(self, view: View) -> set[str] | None:
+        """The names of all that is wanted; None: not known yet."""
+        if WILDCARD not in self.names:
+            return self.names
+        listed = view.listed(self.type_url, fresh=self.fresh)
+        return None if listed is None else (self.names - {WILDCARD}).union(listed)
+
+    def _missing(self, found: Mapping[str, Found]) -> tuple[str, ...]:
+        """What there is none of, and the client does not know that."""
+        asked = {name for name, each in found.items() if each is Absent.NONE}
+        gone = self.sent.keys() - found.keys()
+        missing = {name for name in asked | gone if self.sent.get(name) != _TOLD}
+        for name in gone:
+            del self.sent[name]
+        self.sent.update(dict.fromkeys(asked, _TOLD))
+        return tuple(sorted(missing))
+
+    def _note(self, answer: Answer) -> None:
+        versions = {each.name: each.version for each in answer.resources}
+        self.sent.update(versions)
+        if not self._is_delta:
+            self._pending.clear()  # answers to earlier ones are stale
+        elif len(self._pending) >= _MOST_PENDING:
+            del self._pending[next(iter(self._pending))]
+        self._pending[answer.nonce] = versions
+        self._is_answered = True
+        for name in answer.removed:
+            self.accepted.pop(name, None)
+
+
+@final
+class Subscriptions:
+    """All that one stream has asked for."""
+
+    def __init__(self, *, delta: bool) -> None:
+        self._is_delta = delta
+        self._nonces = map(str, itertools.count(1))
+        self.by_type: dict[str, Subscription] = {}
+
+    def take(self, type_url: str, change: Change) -> Refusal | None:
+        """Take note of a request; the refusal that it brings."""
+        if type_url not in PUSH_ORDER:
+            return None
+        if (found := self.by_type.get(type_url)) is not None:
+            return found.take(change)
+        self.by_type[type_url] = Subscription(type_url, delta=self._is_delta, first=change)
+        return None
+
+    def names(self) -> set[str]:
+        """All names asked for, whatever the type."""
+        return {name for each in self.by_type.values() for name in each.names}
+
+    def wants_all(self, type_url: str) -> bool:
+        """Whether all that is listed of a type is wanted."""
+        return type_url in self.by_type and WILDCARD in self.by_type[type_url].names
+
+    def due(self, view: View) -> Iterator[Answer]:
+        """What is to be sent now, in this order; each counts as sent when it is taken."""
+        for type_url in PUSH_ORDER:
+            subscription = self.by_type.get(type_url)
+            if subscription is None or (type_url == ROUTE and not self._clusters_stand()):
+                continue
+            answer = subscription.due(view, self._nonces)
+            if answer is None:
+                continue
+            if type_url == CLUSTER and ENDPOINT in self.by_type:
+                # Envoy waits for the endpoints of a cluster that changed, even if they did not.
+                self.by_type[ENDPOINT].forget(answer.changed)
+            yield answer
+
+    def _clusters_stand(self) -> bool:
+        """Whether the clusters that routes may name are in use: an Envoy fails calls to others.
+
+        They are when it has taken them, and was sent their endpoints.
+        """
+        clusters, endpoints = self.by_type.get(CLUSTER), self.by_type.get(ENDPOINT)
+        if clusters is None or not clusters.sent:
+            return True
+        sent = endpoints.sent if endpoints is not None else {}
+        return not clusters.is_pending and clusters.accepted.keys() <= sent.keys()
