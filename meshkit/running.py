@@ -198,7 +198,7 @@ class Running:
         """Serve xDS for the length of the block."""
         self._check_not_closing()
         plane = make_control_plane(
-            self.registry, self.registry.name, options, self._supervisor, self._emit
+            self.registry, self.registry.name, options, self._supervisor, self.emit
         )
         self._planes.add(plane)
         try:

@@ -21,6 +21,7 @@ from meshkit.xds import (
 
 __all__ = ["add_control_plane_options", "add_to", "control_plane_of", "port"]
 
+
 def add_to(commands: Commands) -> None:
     """Add `meshkit xds`."""
     group = add_group(commands, "xds", "a control plane for gRPC's xDS clients and Envoy")

@@ -149,6 +149,7 @@ class Subscription:
         self._is_whole = not delta and type_url in _LISTED
         self._is_explicit = False  # whether it ever had names
         self._is_answered = False
+        self._nonce = ""  # of the last answer
         self._pending: dict[str, dict[str, str]] = {}  # versions by nonce
         self.take(first)
 
@@ -156,11 +157,11 @@ class Subscription:
         """Take note of a request; the refusal that it brings."""
         refusal = None
         if change.nonce:
-            sent = self._pending.pop(change.nonce, None)
-            if sent is not None:
-                refusal = self._judge(sent, change.error)
-            elif not self._is_delta:
+            if not self._is_delta and change.nonce != self._nonce:
                 return None  # stale: a later one says again what this one says
+            sent = self._pending.pop(change.nonce, None)
+            if sent is not None:  # else it is about names only
+                refusal = self._judge(sent, change.error)
         if change.names is not None:
             names = set(change.names)
         else:
@@ -247,6 +248,7 @@ class Subscription:
             self._pending.clear()  # answers to earlier ones are stale
         elif len(self._pending) >= _MOST_PENDING:
             del self._pending[next(iter(self._pending))]
+        self._nonce = answer.nonce
         self._pending[answer.nonce] = versions
         self._is_answered = True
         for name in answer.removed:
