@@ -29,8 +29,8 @@ class Exit(enum.IntEnum):
     NOT_FOUND = 4
 
 
-Run: TypeAlias = Callable[[argparse.Namespace], Awaitable[Exit]]
-"""Does what a command says; data goes to stdout, logs go to stderr."""
+Run: TypeAlias = Callable[[argparse.Namespace], Awaitable[int]]
+"""Does what a command says, and gives the exit code; data goes to stdout, logs go to stderr."""
 
 
 def add_group(commands: Commands, name: str, summary: str) -> Commands:

@@ -38,6 +38,10 @@ _RETRYABLE: Final = (
 """The codes that xDS has a word for (gRFC A44)."""
 _NEVER_SENT: Final = ("connect-failure", "refused-stream")
 """Such calls have reached nobody: gRPC's own clients try them again unasked, so Envoy should."""
+_CUT_OFF: Final = "reset"
+"""Of a connection that ends Envoy makes UNAVAILABLE only after it has asked for retries."""
+_REPICKS: Final = 20
+"""A dead endpoint has no calls under way, so that LEAST_REQUEST likes it best: 3 were too few."""
 _NEVER_SENT_RETRIES: Final = 2
 _REST: Final = Route(destinations=(Destination(),))  # calls that no rule matches go to any
 _UNAVAILABLE: Final = 503  # which Envoy makes UNAVAILABLE for gRPC
@@ -193,10 +197,12 @@ def _retry(action: Any, policy: RetryPolicy | None, family: Family) -> None:
     words = [code.lower().replace("_", "-") for code in _RETRYABLE if code in codes]
     if family is Family.ENVOY:
         words += _NEVER_SENT
+        if "UNAVAILABLE" in codes:
+            words.append(_CUT_OFF)
         previous = action.retry_policy.retry_host_predicate.add()
         previous.name = "envoy.retry_host_predicates.previous_hosts"
         previous.typed_config.CopyFrom(pack(PreviousHostsPredicate()))
-        action.retry_policy.host_selection_retry_max_attempts = 3
+        action.retry_policy.host_selection_retry_max_attempts = _REPICKS
     if not words:
         return
     retry = action.retry_policy

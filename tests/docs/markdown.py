@@ -6,6 +6,7 @@ A comment right above a block says how it is tested, where the language alone do
 - `<!-- test: get /hello/Ada 200 Hello Ada -->`  the block makes a web app, which then has to answer
   with this status and these words
 - `<!-- test: output -->`          what the Python block before prints, in shape
+- `<!-- test: same as FILE -->`    the block is that file of the repository
 - `<!-- test: perhaps A|B -->`     lines with one of these words may come or not
 """
 

@@ -23,6 +23,7 @@ RUN_ELSEWHERE = {
     ". .venv/bin/activate": "starts an etcd on its fixed port; the test has one of its own",
     "uvicorn examples.fastapi_app.app:app": "tests/examples starts it and sends SIGTERM",
     "export MESHKIT_REGISTRY=etcd://10.0.0.1": "names hosts that are not here",
+    'pip install "meshkit[dns]"': "tests/ingress runs the same HAProxy and responder",
     "etcdctl get --prefix meshkit/": "the tutorial does the same; here it would show nothing",
 }
 CONSOLE_PAGES = (
@@ -47,6 +48,14 @@ def test_each_block_is_run_or_excused(page: str) -> None:
             assert page in CONSOLE_PAGES or excused(first), f"{block.where} is not run: {first}"
         if block.language == "json":
             json.loads(block.text)
+
+
+@pytest.mark.parametrize("page", pages())
+def test_files_are_shown_as_they_are(page: str) -> None:
+    for block in blocks(page):
+        if block.order.startswith("same as "):
+            shown = ROOT / block.order.removeprefix("same as ")
+            assert block.text == shown.read_text("utf-8"), block.where
 
 
 def test_no_excuse_is_left_over() -> None:

@@ -17,6 +17,10 @@ class Program:
         self._process = process
         self.lines = []
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     async def until(self, word):
         """The line that has `word` in it; lines before it are read."""
         with anyio.fail_after(20):
@@ -39,7 +43,8 @@ class Program:
     async def ended(self, number=None):
         """Its exit code and what is left of its output, after signal `number` if one is given."""
         if number is not None:
-            await self._takes(number)
+            if number != signal.SIGKILL:
+                await self._takes(number)
             self._process.send_signal(number)
         with anyio.fail_after(30):
             output, errors = await self._process.communicate()

@@ -41,9 +41,9 @@ def running(*command: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-async def greeted(channel: grpc.aio.Channel, timeout: float = 5.0) -> str:
+async def greeted(channel: grpc.aio.Channel, name: str = "Ada", *, timeout: float = 5.0) -> str:
     """Which server answers a call."""
-    request = HelloRequest(name="Ada")
+    request = HelloRequest(name=name)
     reply = await GreeterStub(channel).SayHello(request, timeout=timeout)
     return reply.message
 

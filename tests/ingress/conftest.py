@@ -1,0 +1,3 @@
+from tests.envoy.conftest import envoy_binary
+
+__all__ = ["envoy_binary"]
