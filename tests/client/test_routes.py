@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -194,10 +195,11 @@ async def test_further_attempts_stay_with_the_destination(methods, attempts):
         channel, _ = await stack.enter_async_context(
             opened(*servers, config=config, retry_limits=limits)
         )
-        seen = Counter()
-        for user in range(12):
+        seen: Counter[str] = Counter()
+        for user in range(24):
             script.attempts.clear()
-            await error_of(begin(channel, "unary_unary", b"x", metadata=(("x-user", str(user)),)))
+            metadata = None if user % 2 else (("x-user", str(user)),)  # by lot, or by key
+            await error_of(begin(channel, "unary_unary", b"x", metadata=metadata))
             await until(lambda: pending(channel) == 0)
             tried = [attempt.server for attempt in script.attempts]
             assert (len(tried), len(set(tried))) == (attempts, 3)
@@ -312,6 +314,23 @@ async def test_a_destination_all_of_which_fails_is_told_from_the_others():
         assert await answers(channel, 5) == {"v1a": 5}
 
 
+async def test_what_others_wait_for_is_nothing_to_wait_for():
+    """A call of one destination does not wait while another one is being connected."""
+    config = routed(TO_TESTERS)
+    hangs = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = hangs.sockets[0].getsockname()[1]
+    silent = Endpoint(service="echo", id="v1a", address=f"127.0.0.1:{port}")
+    options = ChannelOptions(service_config=config)
+    async with open_channel(options=options) as (channel, resolver):
+        resolver.say(*labelled(silent))
+        await until(lambda: channel.endpoints() is not None)
+        error = await error_of(begin(channel, "unary_unary", b"x", metadata=TESTER))
+        assert "with version v2 is registered" in error.details()
+        assert channel.counts().connecting == 1
+    hangs.close()
+    await hangs.wait_closed()
+
+
 async def test_a_call_that_finds_its_server_gone_moves_within_its_destination():
     config = routed(to(V2))
     async with (
@@ -372,4 +391,6 @@ def test_groups_that_stay_keep_their_turn_and_those_that_go_are_forgotten():
     configuration.adopt(routed())
     router.configure()
     assert len(router.selection.selectors) == 1
+    with pytest.raises(KeyError):  # else it would cost something for each change of an endpoint
+        router.balancer.group(first)
     assert router.pick == router.balancer.pick  # calls pay nothing for routes that are not there
