@@ -206,8 +206,7 @@ NOBODY = Endpoint(service="echo", id="dead", address="127.0.0.1:1")
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("requests", [slow, at_once, plain])
-async def test_a_connect_failure_moves_the_call_on(shape, requests, monkeypatch):
-    monkeypatch.setattr(Channel, "is_closed", False)  # it asks `pick`, which is replaced here
+async def test_a_connect_failure_moves_the_call_on(shape, requests):
     async with serving("a") as (a,), open_channel(a, NOBODY) as (channel, _):
         for _ in range(10):
             await beside_a_dead_one(channel, dead="dead")

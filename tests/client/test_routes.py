@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+import socket
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -31,6 +31,7 @@ from tests.client.fakes import (
     until,
 )
 from tests.client.scripted import FAILS, Script, ScriptedServer, Step, hedging, retrying
+from tests.client.test_moving import blind
 
 pytestmark = pytest.mark.anyio
 
@@ -317,18 +318,15 @@ async def test_a_destination_all_of_which_fails_is_told_from_the_others():
 async def test_what_others_wait_for_is_nothing_to_wait_for():
     """A call of one destination does not wait while another one is being connected."""
     config = routed(TO_TESTERS)
-    hangs = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = hangs.sockets[0].getsockname()[1]
-    silent = Endpoint(service="echo", id="v1a", address=f"127.0.0.1:{port}")
     options = ChannelOptions(service_config=config)
-    async with open_channel(options=options) as (channel, resolver):
-        resolver.say(*labelled(silent))
-        await until(lambda: channel.endpoints() is not None)
-        error = await error_of(begin(channel, "unary_unary", b"x", metadata=TESTER))
-        assert "with version v2 is registered" in error.details()
-        assert channel.counts().connecting == 1
-    hangs.close()
-    await hangs.wait_closed()
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # connects, and says nothing
+        silent = Endpoint(service="echo", id="v1a", address=f"127.0.0.1:{mute.getsockname()[1]}")
+        async with open_channel(options=options) as (channel, resolver):
+            resolver.say(*labelled(silent))
+            await until(lambda: channel.endpoints() is not None)
+            error = await error_of(begin(channel, "unary_unary", b"x", metadata=TESTER))
+            assert "with version v2 is registered" in error.details()
+            assert channel.counts().connecting == 1
 
 
 async def test_a_call_that_finds_its_server_gone_moves_within_its_destination():
@@ -340,9 +338,11 @@ async def test_a_call_that_finds_its_server_gone_moves_within_its_destination():
             _,
         ),
     ):
-        await answers(channel, 10)
         await servers[1].stop()
+        await until(lambda: channel.counts().failing == 1)
+        blind(channel)
         assert await answers(channel, 30) == {"v2b": 30}
+        assert channel.status().endpoints[1].failed > 0
 
 
 # ---- shares
