@@ -227,8 +227,7 @@ async def test_a_connect_failure_moves_the_call_on(shape, requests):
 
 
 @pytest.mark.parametrize("reads_first", [True, False])
-async def test_a_connect_failure_moves_write_style_on(reads_first, monkeypatch):
-    monkeypatch.setattr(Channel, "is_closed", False)
+async def test_a_connect_failure_moves_write_style_on(reads_first):
     async with serving("a") as (a,), open_channel(a, NOBODY) as (channel, _):
         for _ in range(10):
             await beside_a_dead_one(channel, dead="dead")
@@ -247,8 +246,7 @@ async def test_a_connect_failure_moves_write_style_on(reads_first, monkeypatch):
             assert await call == b"1@a"
 
 
-async def test_a_call_without_requests_that_was_half_closed_is_not_moved(monkeypatch):
-    monkeypatch.setattr(Channel, "is_closed", False)
+async def test_a_call_without_requests_that_was_half_closed_is_not_moved():
     async with serving("a") as (a,), open_channel(a, NOBODY) as (channel, _):
         await beside_a_dead_one(channel, dead="dead")
         call = method(channel, "stream_unary")(timeout=10)
