@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
+from typing import TYPE_CHECKING
 
 from meshkit.cli.command import Commands, Exit, add_command, add_group
 from meshkit.cli.options import add_registry_options, mesh_of
+from meshkit.cli.output import add_output_option, print_json, print_table
 from meshkit.cli.signals import stop_signal
+from meshkit.errors import ConfigError
 from meshkit.xds import (
     DEFAULT_BIND,
     ControlPlaneAddress,
@@ -19,6 +22,9 @@ from meshkit.xds import (
     grpc_bootstrap,
 )
 
+if TYPE_CHECKING:
+    from meshkit.xds.status import ClientStatus, ControlPlaneStatus, ResourceStatus
+
 __all__ = ["add_control_plane_options", "add_to", "control_plane_of", "port"]
 
 
@@ -27,6 +33,8 @@ def add_to(commands: Commands) -> None:
     group = add_group(commands, "xds", "a control plane for gRPC's xDS clients and Envoy")
     _add_serve(group)
     _add_bootstrap(group)
+    _add_status(group)
+    _add_check(group)
 
 
 def add_control_plane_options(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +100,8 @@ async def _serve(options: argparse.Namespace) -> Exit:
     tls = TlsFiles(cert=options.cert, key=options.key, ca=options.client_ca)
     mesh = mesh_of(options)
     with stop_signal() as stopped:
-        async with mesh, mesh.xds(options.bind, tls=None if tls == TlsFiles() else tls):
+        async with mesh, mesh.xds(options.bind, tls=None if tls == TlsFiles() else tls) as plane:
+            print(f"xDS of {mesh} on {plane.address}", flush=True)
             await stopped.wait()
     return Exit.OK
 
@@ -142,5 +151,76 @@ async def _bootstrap(options: argparse.Namespace) -> Exit:
         document = envoy_bootstrap(control_plane, node)
     else:
         document = grpc_bootstrap(control_plane, node=options.node, zone=options.zone)
-    print(json.dumps(document, indent=2))
+    print_json(document)
     return Exit.OK
+
+
+def _add_status(group: Commands) -> None:
+    parser = add_command(
+        group,
+        "status",
+        _status,
+        "show the clients of a control plane, and what each took and refused",
+        "SYNCED: it uses what it was sent. WAITING: it has not got, or not answered, all.\n"
+        "REFUSED: it refused something, and goes on with what it had.",
+    )
+    add_control_plane_options(parser)
+    add_output_option(parser)
+    parser.add_argument("--resources", action="store_true", help="a line for each resource")
+
+
+async def _status(options: argparse.Namespace) -> Exit:
+    status = await _fetch(options)
+    if options.output == "json":
+        print_json(dataclasses.asdict(status))
+    elif options.resources:
+        head = ("NODE", "TYPE", "NAME", "STATE", "VERSION", "ERROR")
+        lines = ((client, each) for client in status.clients for each in client.resources)
+        print_table(head, (_resource_row(client, each) for client, each in lines))
+    else:
+        head = ("NODE", "CLIENT", "PEER", "ZONE", "STATE", "RESOURCES", "ERROR")
+        print_table(head, map(_client_row, status.clients))
+    return Exit.OK
+
+
+def _client_row(client: ClientStatus) -> tuple[object, ...]:
+    zone, errors = client.zone or "-", "; ".join(client.errors) or "-"
+    count = len(client.resources)
+    return client.node, client.client, client.peer, zone, client.state, count, errors
+
+
+def _resource_row(client: ClientStatus, found: ResourceStatus) -> tuple[object, ...]:
+    kind, version = found.type_url.rpartition(".")[2], found.version or "-"
+    return client.node, kind, found.name, found.state, version, found.error or "-"
+
+
+def _add_check(group: Commands) -> None:
+    parser = add_command(
+        group,
+        "check",
+        _check,
+        "fail if a control plane is not well, or a client refused what it was sent",
+    )
+    add_control_plane_options(parser)
+
+
+async def _check(options: argparse.Namespace) -> Exit:
+    status = await _fetch(options)
+    refused = [client for client in status.clients if client.errors]
+    serving = (
+        "ok   serving" if status.serving else "!!   not serving: has not heard of the registry"
+    )
+    print(f"control plane  {serving}")
+    for client in refused:
+        print(f"client         !!   {client.node} {client.peer}: {'; '.join(client.errors)}")
+    if not refused:
+        print(f"clients        ok   {len(status.clients)} connected, none refused anything")
+    return Exit.OK if status.serving and not refused else Exit.FAILED
+
+
+async def _fetch(options: argparse.Namespace) -> ControlPlaneStatus:
+    try:
+        from meshkit.xds.status import fetch_status
+    except ImportError as error:
+        raise ConfigError("xDS needs an extra: pip install 'meshkit[xds]'") from error
+    return await fetch_status(control_plane_of(options))

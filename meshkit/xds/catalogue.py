@@ -23,7 +23,7 @@ from meshkit.xds.endpoints import hosts_of
 from meshkit.xds.hosts import REFRESH, Hosts
 from meshkit.xds.names import BY_AUTHORITY
 from meshkit.xds.resources import ROUTE, Resource, version_of
-from meshkit.xds.routes import route_by_authority
+from meshkit.xds.routes import route_by_authority, selectors_of
 from meshkit.xds.translation import Audience, Translation
 
 __all__ = ["Catalogue", "Followed", "Wake"]
@@ -35,6 +35,7 @@ _REST: Final = 0.02  # seconds between two translations of one service: a burst 
 _LINGER: Final = 10.0  # seconds for which a cluster stays that no route names any more
 _IDLE: Final = 600.0  # seconds for which a service is followed that nobody asks for any more
 _MOST_JOINED: Final = 16  # sets of services whose common routes are kept
+_NO_CONFIG: Final = ServiceConfig()
 _NO_HOSTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -54,7 +55,8 @@ class Followed:
         self._translation: Translation | None = None
         self._ghost: Translation | None = None
         self._source: tuple[object, ...] = ()
-        self._lingering: dict[Selector, float] = {}
+        self._named: tuple[Selector, ...] = ()  # by routes
+        self._lingering: dict[Selector, float] = {}  # until when
         self.idle_since = clock()
 
     def known(self, *, fresh: bool) -> Translation | None:
@@ -80,19 +82,16 @@ class Followed:
     ) -> None:
         """Translate what is known now, if it is anything new."""
         now = self._clock()
+        named = selectors_of(config or _NO_CONFIG)
         self._lingering = {each: due for each, due in self._lingering.items() if due > now}
+        self._lingering.update((each, now + _LINGER) for each in self._named if each not in named)
+        self._named = named
         source = (endpoints, config, hosts, tuple(self._lingering))
-        if source == self._source:
-            return
-        found = Translation(self.name, endpoints, config, hosts, lingering=self._lingering)
-        if self._translation is not None:
-            gone = set(self._translation.clusters.values()).difference(found.clusters.values())
-            if gone - self._lingering.keys():
-                self._lingering.update((each, now + _LINGER) for each in gone)
-                found = Translation(self.name, endpoints, config, hosts, lingering=self._lingering)
-        self._source = (endpoints, config, hosts, tuple(self._lingering))
-        self._translation = found
-        self._wake()
+        if source != self._source:
+            self._source = source
+            lingering = tuple(self._lingering)
+            self._translation = Translation(self.name, endpoints, config, hosts, lingering)
+            self._wake()
 
     def next_look(self) -> float:
         """Seconds until something is to be done although nothing has changed."""

@@ -301,7 +301,7 @@ class Subscriptions:
         They are when it has taken them, and was sent their endpoints.
         """
         clusters, endpoints = self.by_type.get(CLUSTER), self.by_type.get(ENDPOINT)
-        if clusters is None or not clusters.sent:
-            return True
+        if clusters is None or WILDCARD not in clusters.names:
+            return True  # clients of gRPC ask for a cluster when a route names it
         sent = endpoints.sent if endpoints is not None else {}
         return not clusters.is_pending and clusters.accepted.keys() <= sent.keys()

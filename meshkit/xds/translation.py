@@ -57,7 +57,6 @@ class Translation:
         endpoints: EndpointSet,
         config: ServiceConfig | None = None,
         hosts: Mapping[str, str] = _NO_HOSTS,
-        *,
         lingering: Iterable[Selector] = (),
     ) -> None:
         self.service: Final = service
