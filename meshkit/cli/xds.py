@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_control_plane_options", "add_to", "control_plane_of", "port"]
 
+_CLIENT = ("NODE", "CLIENT", "PEER", "ZONE", "STATE", "RESOURCES", "ERROR")
+_RESOURCE = ("NODE", "TYPE", "NAME", "STATE", "VERSION", "ERROR")
+
 
 def add_to(commands: Commands) -> None:
     """Add `meshkit xds`."""
@@ -174,12 +177,10 @@ async def _status(options: argparse.Namespace) -> Exit:
     if options.output == "json":
         print_json(dataclasses.asdict(status))
     elif options.resources:
-        head = ("NODE", "TYPE", "NAME", "STATE", "VERSION", "ERROR")
         lines = ((client, each) for client in status.clients for each in client.resources)
-        print_table(head, (_resource_row(client, each) for client, each in lines))
+        print_table(_RESOURCE, (_resource_row(client, each) for client, each in lines))
     else:
-        head = ("NODE", "CLIENT", "PEER", "ZONE", "STATE", "RESOURCES", "ERROR")
-        print_table(head, map(_client_row, status.clients))
+        print_table(_CLIENT, map(_client_row, status.clients))
     return Exit.OK
 
 

@@ -137,9 +137,12 @@ async def test_served_at_the_command_line(tmp_path):
     try:
         line = (await process.stdout.readline()).decode()
         address = line.split()[-1]
-        async with Mesh(url) as mesh, grpc_client(address) as client:
-            async with mesh.serve(SERVICE, Greeter("a"), quiet=AT_ONCE):
-                assert (await client.wait(20))["who"] == "a"
+        async with (
+            Mesh(url) as mesh,
+            grpc_client(address) as client,
+            mesh.serve(SERVICE, Greeter("a"), quiet=AT_ONCE),
+        ):
+            assert (await client.wait(20))["who"] == "a"
         process.terminate()
         assert await process.wait() == Exit.OK
     finally:
