@@ -13,14 +13,14 @@ from __future__ import annotations
 from typing import final
 
 from meshkit.endpoint import Endpoint
-from meshkit.registry.layouts.layout import Folder, check_address
-from meshkit.registry.layouts.reading import read_text
+from meshkit.registry.layouts.layout import check_address
+from meshkit.registry.layouts.plain import Plain
 
 __all__ = ["Etcd3NamingLayout"]
 
 
 @final
-class Etcd3NamingLayout(Folder):
+class Etcd3NamingLayout(Plain):
     """`/etcd3_naming/<service>/<host:port>`, the address again as the value."""
 
     name = "etcd3_naming"
@@ -30,9 +30,3 @@ class Etcd3NamingLayout(Folder):
         """Key and value of the endpoint's address."""
         address = check_address(endpoint.address)
         return self.prefix(namespace, endpoint.service) + address, address.encode()
-
-    def decode(self, service: str, key: str, value: bytes) -> Endpoint:
-        """The endpoint at the address in `value`; `key` is not looked at."""
-        del key  # some writers put another name there; the value is what they all dial
-        address = check_address(read_text(value).strip())
-        return Endpoint(service=service, id=address, address=address)

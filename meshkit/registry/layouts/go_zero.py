@@ -15,14 +15,14 @@ import hashlib
 from typing import final
 
 from meshkit.endpoint import Endpoint
-from meshkit.registry.layouts.layout import Folder, check_address
-from meshkit.registry.layouts.reading import read_text
+from meshkit.registry.layouts.layout import check_address
+from meshkit.registry.layouts.plain import Plain
 
 __all__ = ["GoZeroLayout"]
 
 
 @final
-class GoZeroLayout(Folder):
+class GoZeroLayout(Plain):
     """`<key>/<number>`, the address as the value."""
 
     name = "go-zero"
@@ -34,9 +34,3 @@ class GoZeroLayout(Folder):
         number = int.from_bytes(digest.digest()) >> 1
         value = check_address(endpoint.address).encode()
         return f"{self.prefix(namespace, endpoint.service)}{number}", value
-
-    def decode(self, service: str, key: str, value: bytes) -> Endpoint:
-        """The endpoint at the address in `value`; `key` is not looked at."""
-        del key
-        address = check_address(read_text(value).strip())
-        return Endpoint(service=service, id=address, address=address)
