@@ -45,6 +45,8 @@ class Endpoint:
         state: `SERVING`, or `DRAINING` when it takes no new calls.
         keepalive: seconds between the pings that its server lets clients send; 0.0 if unknown,
             and then nobody pings it.
+        health: whether clients may ask its server for its health; a server without it that fails
+            to say so would count as failing for ever.
         metadata: free labels.
     """
 
@@ -56,6 +58,7 @@ class Endpoint:
     version: str = ""
     state: State = State.SERVING
     keepalive: float = 0.0
+    health: bool = True
     metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA, hash=False)
 
     def __post_init__(self) -> None:

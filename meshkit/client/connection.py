@@ -104,6 +104,8 @@ class ConnectionOptions:
         options = (*_OPTIONS, ("grpc.service_config", self.core_config), (_NUMBER, number))
         if endpoint.keepalive:
             options += _pings(endpoint.keepalive)
+        if not endpoint.health:
+            options += (("grpc.inhibit_health_checking", 1),)
         # Looked up on the module at each call: OpenTelemetry replaces these two functions.
         if self.credentials is None:
             return grpc.aio.insecure_channel(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import grpc
 import grpc_health.v1.health
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshkit.balancer import PowerOfTwo, Resilience, RoundRobin, SlowStart
 from meshkit.client import Channel, ChannelOptions
@@ -224,4 +225,21 @@ async def test_the_health_of_the_named_service_is_watched() -> None:
         resolver.say(server)
         await until(lambda: channel.counts().failing == 1)
         await health.set("part", health_pb2.HealthCheckResponse.SERVING)
+        await until(lambda: channel.counts().ready == 1)
+
+
+class Unsaying(health_pb2_grpc.HealthServicer):
+    """As a server that has no such service, and has no word for that."""
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNKNOWN, "unknown service Health")
+
+
+async def test_the_health_of_an_endpoint_without_it_is_not_watched() -> None:
+    server = EchoServer("a")
+    server.health = Unsaying()
+    async with server, open_channel() as (channel, resolver):
+        resolver.say(server)
+        await until(lambda: channel.counts().failing == 1)
+        resolver.say(replace(server.endpoint, id="b", health=False))
         await until(lambda: channel.counts().ready == 1)

@@ -130,6 +130,14 @@ def test_the_key_of_dubbo_stays_the_same_when_the_server_leaves():
     assert layout.encode("default", leaving) == layout.encode("default", staying)
 
 
+def test_only_servers_of_ours_are_asked_for_their_health_in_kitex():
+    layout = make_layout("kitex")
+    theirs = Endpoint(service="hello", id="h:1", address="h:1")
+    ours = Endpoint(service="hello", id="h:1", address="h:1", keepalive=5.0)
+    assert not layout.decode("hello", *layout.encode("default", theirs)).health
+    assert layout.decode("hello", *layout.encode("default", ours)).health
+
+
 def test_the_number_of_go_zero_is_an_int64_and_differs():
     numbers = {
         int(
@@ -171,13 +179,13 @@ PEERS = [
         "kitex",
         "kitex/registry-etcd/hello/10.0.0.5:8080",
         '{"network":"tcp","address":"10.0.0.5:8080","weight":25,"tags":{"cluster":"c"}}',
-        {"id": "10.0.0.5:8080", "weight": 250, "metadata": {"cluster": "c"}},
+        {"id": "10.0.0.5:8080", "weight": 250, "metadata": {"cluster": "c"}, "health": False},
     ),
     (
         "kitex",
         "kitex/registry-etcd/hello/10.0.0.5:8080",
         '{"network":"tcp","address":"10.0.0.5:8080","weight":0,"tags":null}',
-        {"id": "10.0.0.5:8080", "weight": 100},
+        {"id": "10.0.0.5:8080", "weight": 100, "health": False},
     ),
     (
         "go-micro",

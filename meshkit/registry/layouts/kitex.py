@@ -7,12 +7,18 @@ kitex/registry-etcd/echo/10.0.0.5:8888
 
 Weights are a tenth of ours, and at least 1: Kitex takes 0 for "not said" and makes it 10. Its
 reader reuses one object for a whole list, so every field is written, and `tags` is null where there
-are none. Source: kitex-contrib `registry-etcd/{common,etcd_registry,etcd_resolver}.go`.
+are none.
+
+Kitex's servers answer a watch of their health with UNKNOWN, which gRPC takes for not healthy; only
+UNIMPLEMENTED says that there is nothing to watch. So nobody is asked who does not say `keepalive`,
+as servers of meshkit do.
+Source: kitex-contrib `registry-etcd/{common,etcd_registry,etcd_resolver}.go`.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Final, final
 
 from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint
@@ -70,7 +76,8 @@ class KitexLayout(Folder):
         )
         labels = read_labels(instance.get("tags"))
         labels.pop("weight", None)
-        return labelled(endpoint, labels)
+        found = labelled(endpoint, labels)
+        return replace(found, health=found.keepalive > 0)
 
 
 @final
