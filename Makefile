@@ -14,7 +14,7 @@ PROTOS_VENV = .venv-protos
 CURRENT_VENV = .venv-protos-current
 
 .DEFAULT_GOAL := help
-.PHONY: help test check demo bench faults soak protos clean
+.PHONY: help test check interop demo bench faults soak protos goprotos clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(INSTALLED) ## format, lint, types, and which way imports point
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+interop: $(INSTALLED) ## programs of Go frameworks and ours in one mesh; builds them where Go is
+	$(BIN)/python -m pytest -m interop tests/interop $(ARGS)
 
 demo: $(INSTALLED) ## servers come, go and die; no call is lost
 	$(BIN)/python -m examples.demo
@@ -51,6 +54,18 @@ protos: ## generate the Python code of protos/
 	$(PROTOS_VENV)/bin/python protos/generate.py clock.proto examples/two_and_one
 	$(PROTOS_VENV)/bin/python protos/generate.py meshkit/testing/v1/echo.proto meshkit/_proto
 	$(CURRENT_VENV)/bin/python protos/generate.py meshkit/testing/v1/echo.proto tests/stubs_current
+
+# Without a `go_package` in the file, which is as its authors wrote it, Go's generators are told one.
+GO_PACKAGE = module=meshkit/interop,Mhelloworld.proto=meshkit/interop/hello
+
+goprotos: ## generate the Go code of protos/ for make interop; needs Go
+	$(call make_venv,$(PROTOS_VENV))
+	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==$(PROTOS_TOOLS)
+	GOBIN=$(CURDIR)/build/interop/tools go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+	GOBIN=$(CURDIR)/build/interop/tools go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+	PATH=$(CURDIR)/build/interop/tools:$$PATH $(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \
+		--go_out=tests/interop/go --go_opt=$(GO_PACKAGE) \
+		--go-grpc_out=tests/interop/go --go-grpc_opt=$(GO_PACKAGE) helloworld.proto
 
 clean: ## remove all that was made here, the virtual environments included
 	rm -rf $(VENV) $(PROTOS_VENV) $(CURRENT_VENV) build dist
