@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from meshkit import Mesh
 from tests.routing.table import Asked
 
 __all__ = ["Caller", "Model"]
@@ -34,5 +33,5 @@ class Model(Protocol):
 
     lacks: Mapping[str, str]
 
-    def calling(self, mesh: Mesh, service: str) -> AbstractAsyncContextManager[Caller]:
-        """A caller of `service`, which is registered in the registry of `mesh`; for a block."""
+    def calling(self, service: str) -> AbstractAsyncContextManager[Caller]:
+        """A caller of `service`, which is one of the table; for a block."""

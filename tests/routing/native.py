@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import MappingProxyType
 from typing import ClassVar
 
 import grpc
@@ -21,11 +20,14 @@ __all__ = ["Native", "answer_of"]
 class Native:
     """`mesh.channel(service)`."""
 
-    lacks: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    lacks: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
 
     @asynccontextmanager
-    async def calling(self, mesh: Mesh, service: str) -> AsyncIterator[Channelled]:
-        async with await mesh.channel(service) as channel:
+    async def calling(self, service: str) -> AsyncIterator[Channelled]:
+        async with await self._mesh.channel(service) as channel:
             yield Channelled(channel)
 
 

