@@ -84,6 +84,7 @@ class Channel(MethodFactory):
             endpoints=tuple(EndpointStatus.of(node, balancer) for node in balancer.nodes),
             known=len(self._dispatch.router.selection.known),
             zones=self._dispatch.router.selection.zone_shares(),
+            destinations=self._dispatch.router.destinations(),
             waiting=len(self._dispatch.queue),
             resting=len(self._dispatch.resting),
             unbounded=self._dispatch.unbounded,

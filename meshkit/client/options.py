@@ -10,6 +10,7 @@ import grpc
 
 from meshkit.balancer import (
     Balancer,
+    Counts,
     Policy,
     Readiness,
     Resilience,
@@ -154,6 +155,8 @@ class ChannelStatus:
         endpoints: each endpoint's connection and calls, in order of id.
         known: endpoints that the registry has; more than `endpoints` when this is a subset.
         zones: which share of the calls each zone gets; empty if zones are not told apart.
+        destinations: how many endpoints each destination of the routes has, by state; their names
+            are such as `version v2, track=beta`.
         waiting: calls that wait for an endpoint.
         resting: calls that wait before they are tried again.
         unbounded: calls so far that had no deadline: nothing ends them if a server does not.
@@ -170,6 +173,7 @@ class ChannelStatus:
     endpoints: tuple[EndpointStatus, ...]
     known: int
     zones: Mapping[str, float]
+    destinations: Mapping[str, Counts]
     waiting: int
     resting: int
     unbounded: int

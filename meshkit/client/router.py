@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeAlias, final
 
-from meshkit.balancer import EVERY, Balancer, Clock, Group, Selection, Selector
+from meshkit.balancer import EVERY, Balancer, Clock, Counts, Group, Selection, Selector
 from meshkit.client.configuration import Configuration
 from meshkit.client.subchannel import Subchannel
 from meshkit.endpoint import Endpoint
@@ -85,6 +85,11 @@ class Router:
         for selector in (selectors | {EVERY}) - kept:
             self.balancer.adopt(self.selection.picker(rules[0], selector), selector)
         self._rules = rules
+
+    def destinations(self) -> dict[str, Counts]:
+        """How many connections each destination has, by state."""
+        found = {to.selector: None for route in self._routes for to in route.destinations}
+        return {str(selector): self.balancer.group(selector).counts() for selector in found}
 
     # ---- for calls
 

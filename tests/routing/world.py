@@ -1,4 +1,4 @@
-"""The servers of the table, in a registry, for each case under the name of its service."""
+"""The servers of the table, in a registry."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ import grpc.aio
 
 from examples.hello.helloworld_pb2 import HelloReply
 from meshkit import Mesh
-from tests.routing.table import CASES, SERVERS
+from tests.routing.table import SERVERS
 
-__all__ = ["fleet"]
+__all__ = ["announced"]
 
 
 @asynccontextmanager
-async def fleet(mesh: Mesh) -> AsyncIterator[None]:
-    """All servers run, are announced for all cases, and the configs of the cases are published."""
+async def announced(mesh: Mesh, *services: str) -> AsyncIterator[None]:
+    """All servers of the table run, each as a server of all these services."""
     async with AsyncExitStack() as stack:
         for server in SERVERS:
             port = await stack.enter_async_context(_serving(server.name))
-            for case in CASES:
+            for service in services:
                 await stack.enter_async_context(
                     mesh.register(
-                        case.service,
+                        service,
                         f"127.0.0.1:{port}",
                         version=server.version,
                         metadata=server.metadata,
                         weight=server.weight,
                     )
                 )
-        for case in CASES:
-            await mesh.configs.publish(case.service, case.config)
         yield
 
 
