@@ -24,7 +24,8 @@ class EtcdOptions:
         cert: path of our certificate chain (PEM), if the members ask for one.
         key: path of the private key (PEM) of `cert`.
         server_name: the name to expect in the members' certificates, if it is not the host.
-        timeout: bound of every request, over all members that are tried, in seconds.
+        timeout: bound of every request, over all members that are tried, in seconds; up to four
+            times as long when those before found nobody to answer in time.
         probe_interval: silence of the watches after which their member is asked for a sign of
             life, in seconds (+-20 %).
         probe_timeout: how long it then has to give one, in seconds.

@@ -44,6 +44,13 @@ _SHARES: Final = 3
 _MARGIN: Final = 0.1
 """Seconds."""
 
+_LONGEST: Final = 4
+"""Times the timeout: how long requests are waited for when those before got no answer in time.
+
+A new connection takes two round trips before its first answer. Where that is longer than a try,
+each try would begin another one, for ever.
+"""
+
 
 @final
 class Session:
@@ -60,6 +67,7 @@ class Session:
         self._retired: set[Member] = set()
         self._tokens = Tokens(options.username, options.password)
         self._closings = 0
+        self._stretch = 1
 
     @property
     def endpoint(self) -> str:
@@ -101,17 +109,30 @@ class Session:
         It is told how many seconds are left. gRPC's own deadlines leave less behind than a
         cancellation does, so they come first; the scope here is for whatever outlasts them.
 
-        All together take at most `timeout` seconds. Each member gets a try, a single one two: its
+        All together take at most `timeout` seconds; twice as long if nobody answered the last
+        time, and at most four times. Each member gets a try, a single one two: its
         connection may have died of old age. A silent one is left after a part of the time, a third
         if there are three or more: another may answer where a frozen one does not.
 
         Raises:
             RegistryUnavailable: no member did it, or not in time.
         """
-        deadline = anyio.current_time() + self.options.timeout
+        stretch = self._stretch
+        timeout = self.options.timeout * stretch
+        deadline = anyio.current_time() + timeout
+        try:
+            outcome = await self._try(attempt, timeout, deadline)
+        except RegistryUnavailable:
+            if anyio.current_time() >= deadline - _MARGIN:
+                self._stretch = min(2 * stretch, _LONGEST)
+            raise
+        self._stretch = 1
+        return outcome
+
+    async def _try(self, attempt: Attempt[T], timeout: float, deadline: float) -> T:
         closings = self._closings
         tries = max(2, len(self.options.endpoints))
-        share = self.options.timeout / min(tries, _SHARES)
+        share = timeout / min(tries, _SHARES)
         for _ in range(tries - 1):
             try:
                 return await self._attempt(attempt, min(share, deadline - anyio.current_time()))

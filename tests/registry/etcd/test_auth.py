@@ -93,7 +93,7 @@ async def test_slow_authentication_is_waited_for_not_repeated(make_store, authen
         store._session._tokens._token = None
         process.pause()
         for _ in range(3):
-            with anyio.fail_after(1), pytest.raises(RegistryUnavailable):
+            with anyio.fail_after(3), pytest.raises(RegistryUnavailable):
                 await store.list("hers/")
         process.resume()
         with anyio.fail_after(5):
