@@ -1,0 +1,1 @@
+"""One service, called through each place that a load balancer can have."""
