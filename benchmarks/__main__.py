@@ -17,6 +17,7 @@ import grpc
 
 from benchmarks.calls import measure_calls
 from benchmarks.guards import measure_guards
+from benchmarks.models import measure_models
 from benchmarks.picks import measure_picks
 from benchmarks.plots import PLOTS
 from benchmarks.propagation import measure_propagation
@@ -40,6 +41,11 @@ def calls(given: argparse.Namespace) -> None:
 def proxies(given: argparse.Namespace) -> None:
     """the same calls behind Envoy, HAProxy and nginx"""
     measure_proxies(rounds=given.rounds, seconds=given.seconds)
+
+
+def models(given: argparse.Namespace) -> None:
+    """central proxy, native channel, sidecar and gRPC's own xDS (needs etcd)"""
+    measure_models(rounds=given.rounds, seconds=given.seconds)
 
 
 def tails(given: argparse.Namespace) -> None:
@@ -101,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
     subject(calls, 8, 0.5)
     subject(proxies, 8, 0.5)
+    subject(models, 12, 0.5)
     flags = subject(tails, 3, 4.0)
     flags.add_argument("--case", type=_words, default=list(CASES), help="a,b,c,d")
     flags.add_argument("--policy", type=_words, default=all_names(), help="names, or module:name")
