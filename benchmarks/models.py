@@ -48,7 +48,7 @@ NATIVE = "2, native channel"
 
 # Of an outage
 CALLERS = 16
-LASTS = 2.0  # seconds that calls go on after the kill
+LASTS = 4  # slices: for so long calls go on after the kill
 TIMEOUT = 1.0  # of a call
 PAUSE = 0.01  # seconds after a call that failed
 
@@ -91,7 +91,7 @@ async def _measure(rounds: int, seconds: float) -> None:
     async with AsyncExitStack() as stack:
         models, kind = await _open(stack)
         found = await _interleaved(models, rounds, seconds)
-        broken = {name: await _outage(model) for name, model in models.items()}
+        broken = {name: await _outage(model, LASTS * seconds) for name, model in models.items()}
         _print(models, found, broken)
         today = datetime.now(UTC).date().isoformat()
         print(f"\n{today}; {'; '.join(_versions())}; {SERVERS} {kind} servers")
@@ -222,10 +222,10 @@ async def _interleaved(
     return found
 
 
-async def _outage(model: Model) -> tuple[int, int]:
+async def _outage(model: Model, seconds: float) -> tuple[int, int]:
     """How many calls failed, of how many, from the moment the middle was killed."""
     failed = made = 0
-    end = asyncio.get_running_loop().time() + LASTS
+    end = asyncio.get_running_loop().time() + seconds
 
     async def caller() -> None:
         nonlocal failed, made

@@ -3,8 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks import picks
 from benchmarks.channels import policies
+from meshkit.testing import find_etcd
 
 
 def test_tails_of_a_failing_server(tmp_path):
@@ -33,3 +36,22 @@ def test_every_policy_has_its_line_of_picks(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert policies()
     assert all(f"\n{name} " in printed for name in policies())
+
+
+@pytest.mark.envoy
+@pytest.mark.timeout(120)
+def test_the_table_of_models(tmp_path):
+    """Each model has its line; which of them need a program that lives says the last column."""
+    if find_etcd() is None:
+        pytest.skip("no etcd here")
+    command = [sys.executable, "-m", "benchmarks", *["models", "--rounds", "1", "--seconds", "0.1"]]
+    run = subprocess.run(
+        command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=100
+    )
+    assert run.returncode == 0, run.stderr
+    rows = [line.strip("| ").split(" | ") for line in run.stdout.splitlines() if line[:1] == "|"]
+    failed = {name: calls for name, *_, calls in rows[2:]}
+    survive = {"2, native channel", "3, gRPC's own xDS"}
+    assert survive <= failed.keys()
+    for name, calls in failed.items():
+        assert calls.startswith("none of" if name in survive else "100%"), run.stdout

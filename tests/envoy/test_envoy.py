@@ -15,7 +15,7 @@ from meshkit.testing import free_ports
 from tests.ingress.proxies import greeted
 from tests.mesh.greeters import AT_ONCE, Greeter
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.envoy, pytest.mark.timeout(120)]
 
 TYPE = "type.googleapis.com/envoy.extensions"
 FLAGS = EnvoyFlags(concurrency=1)

@@ -70,6 +70,7 @@ async def test_native(registry, servers):
         await both_answer(servers, client)
 
 
+@pytest.mark.envoy
 async def test_central_proxy_envoy(registry, servers, envoy_binary):
     [port] = free_ports(1)
     address = f"127.0.0.1:{port}"
@@ -93,6 +94,7 @@ async def test_central_proxy_haproxy(registry, servers):
                 await both_answer(servers, client)
 
 
+@pytest.mark.envoy
 async def test_sidecar(registry, servers, envoy_binary):
     [port] = free_ports(1)
     listen = ("--concurrency", "1", "--listen", f"hello_service=127.0.0.1:{port}")

@@ -22,6 +22,7 @@ from tests.mesh.greeters import AT_ONCE, Greeter
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.timeout(120),
+    pytest.mark.envoy,
     pytest.mark.usefixtures("envoy_binary"),
 ]
 

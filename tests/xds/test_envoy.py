@@ -21,7 +21,7 @@ from meshkit.xds import ControlPlaneAddress, EnvoyNode, EnvoyScope, Port, envoy_
 from tests.mesh.greeters import AT_ONCE, Greeter
 from tests.xds.world import SERVICE, eventually, world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.envoy]
 
 BOTH = pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
 
