@@ -9,7 +9,7 @@ from typing import Final, final
 import anyio
 import dns.message
 
-from meshkit.discovery import Resolver, Watch
+from meshkit.discovery import Directory, Watch
 from meshkit.dns.answers import Answers, Query
 from meshkit.endpoint import EndpointSet
 from meshkit.errors import ConfigError, MeshClosedError
@@ -18,6 +18,7 @@ __all__ = ["Authority"]
 
 _WATCHED: Final = 1000  # services
 _WAITING: Final = 100  # queries
+_FOR_NAMES: Final = 0.25  # of the patience
 
 
 @final
@@ -26,10 +27,10 @@ class Authority:
 
     A service is watched from the first query on, so that the next answers need no registry, and
     those during an outage are the last known ones. Nobody is told that something does not exist
-    before the registry has said so.
+    before the registry has said so; what it says does not exist costs it nothing from then on.
 
     Args:
-        resolver: knows the endpoints.
+        directory: knows the services and their endpoints.
         answers: knows the zone.
         patience: seconds for which an answer is held while the registry has not told us yet.
         watched: how many services are watched; then the one not asked for the longest is let go,
@@ -39,14 +40,14 @@ class Authority:
 
     def __init__(
         self,
-        resolver: Resolver,
+        directory: Directory,
         answers: Answers,
         *,
         patience: float,
         watched: int = _WATCHED,
         waiting: int = _WAITING,
     ) -> None:
-        self._resolver = resolver
+        self._directory = directory
         self._answers = answers
         self._patience = patience
         self._most_watched = watched
@@ -74,26 +75,45 @@ class Authority:
 
         Bounded in time and in number; beyond them the asker is told to try again.
         """
-        service = query.service
-        if service is None or self._waiting >= self._most_waiting:
+        if query.service is None or self._waiting >= self._most_waiting:
             return self._answers.failure(query, "too many answers wait for the registry")
+        self._waiting += 1
+        try:
+            return await self._told(query, query.service)
+        except ConfigError:  # no service can have that name
+            return self._answers.answer(query)
+        except MeshClosedError as error:
+            return self._answers.failure(query, str(error))
+        finally:
+            self._waiting -= 1
+
+    async def _told(self, query: Query, asked: str) -> dns.message.Message:
+        service = await self._find(asked)
+        if service is None:
+            return self._answers.answer(query)
         with ExitStack() as stack:
-            try:
-                watch = stack.enter_context(self._resolver.watch(service))
-            except ConfigError:  # no service can have that name
-                return self._answers.answer(query)
-            except MeshClosedError as error:
-                return self._answers.failure(query, str(error))
-            self._waiting += 1
-            try:
-                with anyio.move_on_after(self._patience):
-                    endpoints = await _first(watch)
-                    self._keep(service, _Held(watch, stack.pop_all()))
-                    return self._answers.answer(query, endpoints)
-            finally:
-                self._waiting -= 1
+            watch = stack.enter_context(self._directory.watch(service))
+            with anyio.move_on_after(self._patience):
+                endpoints = await _first(watch)
+                self._keep(asked, _Held(watch, stack.pop_all()))
+                return self._answers.answer(query, endpoints)
             trouble = watch.latest.value.trouble or "no answer yet"
             return self._answers.failure(query, f"{watch.registry}: {trouble}")
+
+    async def _find(self, asked: str) -> str | None:
+        """The service that is meant, as DNS does not tell capitals; None if there is none.
+
+        While the names of all services are not known, as to a user who may not list them, it is
+        taken as it was asked for.
+        """
+        names = self._directory.watch_services()
+        with anyio.move_on_after(self._patience * _FOR_NAMES):
+            async for known in names.values():
+                if known is not None:
+                    break
+        if names.value is None or asked in names.value:
+            return asked
+        return min((name for name in names.value if name.lower() == asked), default=None)
 
     def close(self) -> None:
         """Let go of all services."""

@@ -13,7 +13,7 @@ import dns.exception
 import dns.message
 from dns import rcode
 
-from meshkit.discovery import Resolver
+from meshkit.discovery import Directory
 from meshkit.dns.answers import Answers, Query, read_query
 from meshkit.dns.authority import Authority
 from meshkit.dns.sockets import Packets, Source, bind
@@ -58,7 +58,7 @@ class Responder:
     it. It answers for one zone only: it is no resolver for programs that ask for other names, too.
 
     Args:
-        resolver: knows the endpoints.
+        directory: knows the services and their endpoints.
         zone: the domain below which the services are.
         host: the IP address to listen on.
         port: 0 lets the system choose.
@@ -76,7 +76,7 @@ class Responder:
 
     def __init__(
         self,
-        resolver: Resolver,
+        directory: Directory,
         *,
         zone: str = "mesh.local",
         host: str = "127.0.0.1",
@@ -88,7 +88,7 @@ class Responder:
         if not 0 <= ttl <= _MAX_TTL:
             raise ConfigError(f"ttl is seconds, 0 to {_MAX_TTL}, got {ttl}")
         self._zone = Zone(zone)
-        self._authority = Authority(resolver, Answers(self._zone, ttl), patience=patience)
+        self._authority = Authority(directory, Answers(self._zone, ttl), patience=patience)
         self._supervisor = Supervisor(emit or emit_to(()))
         self._sockets = ExitStack()
         self._connections = 0
