@@ -20,9 +20,12 @@ from meshkit import (
     Channel,
     ConnectionOptions,
     Delta,
+    Destination,
     Endpoint,
     EndpointSet,
     Event,
+    Fallback,
+    HeaderMatch,
     Hook,
     Mesh,
     MeshStatus,
@@ -30,6 +33,8 @@ from meshkit import (
     Quiet,
     Registration,
     RingHash,
+    Route,
+    RouteMatch,
     Server,
     ServerOptions,
     ServiceConfig,
@@ -128,3 +133,15 @@ async def frameworks(mesh: Mesh) -> None:
         assert_type(state, dict[str, Mesh])
     web.Application().cleanup_ctx.append(mesh.cleanup_ctx)
     await mesh.aclose()
+
+
+def routes() -> ServiceConfig:
+    testers = RouteMatch(
+        prefix="/helloworld.Greeter/", headers=(HeaderMatch(name="x-tester", present=True),)
+    )
+    canary = Destination(version="v2", metadata={"track": "beta"}, weight=10)
+    Route(match=testers, destinations=(canary,), fallback=Fallback.ANY_ENDPOINT)
+    Route(destinations=[canary])  # type: ignore[arg-type]
+    split = Route(destinations=(canary, Destination(weight=90)), key=lambda call: call.path)
+    assert_type(split.destinations[0].weight, int)
+    return ServiceConfig(routes=(split,))
