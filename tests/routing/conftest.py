@@ -17,7 +17,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module", params=["native", "proxyless", "Envoy"])
+@pytest.fixture(
+    scope="module", params=["native", "proxyless", pytest.param("Envoy", marks=pytest.mark.envoy)]
+)
 async def model(request: pytest.FixtureRequest, mesh: Mesh) -> AsyncIterator[Model]:
     """Each of the ways to the services of the `mesh` that the module has."""
     if request.param == "native":
