@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from operator import attrgetter
 from typing import Any, Final, final
@@ -111,19 +111,19 @@ class EtcdStore:
         answer = await self._session.call(_TXN, rpc.TxnRequest(success=steps))
         return int(answer.header.revision)
 
+    # Reads are no transactions: one that only reads, and is cancelled, ends the whole member before
+    # etcd 3.5.7 and 3.4.23 (etcd#14110, etcd#14891).
+
     async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
-        """Those of `keys` that are there; as many as fit into a transaction.
+        """Those of `keys` that are there.
 
         Answered by the member in use without asking the others, which costs them nothing.
         """
-        ranges = (rpc.RangeRequest(key=encode(key), serializable=True) for key in keys)
-        reads = rpc.TxnRequest(success=[rpc.RequestOp(request_range=one) for one in ranges])
-        answer = await self._session.call(_TXN, reads)
-        return tuple(
-            KeyValue(decode(kv.key), kv.value, kv.lease)
-            for response in answer.responses
-            for kv in response.response_range.kvs
-        )
+        found: list[Any] = []
+        for key in keys:
+            request = rpc.RangeRequest(key=encode(key), serializable=True)
+            found += (await self._session.call(_RANGE, request)).kvs
+        return _entries(found)
 
     async def list(self, prefix: str, *, also: str | None = None) -> Listing:
         """All keys that start with `prefix`, and `also`; long listings come in pages.
@@ -133,31 +133,25 @@ class EtcdStore:
         """
         start, end = key_range(prefix)
         request = rpc.RangeRequest(key=start, range_end=end, limit=self._options.page)
-        answer, page, beside = await self._first_page(request, also)
-        cluster, revision = answer.header.cluster_id, answer.header.revision
-        found = [*beside, *page.kvs]
+        page = await self._session.call(_RANGE, request)
+        cluster, revision = page.header.cluster_id, page.header.revision
+        found = [*page.kvs]
         while page.more:
             request.key, request.revision = page.kvs[-1].key + b"\0", revision
-            try:
-                page = await self._session.call(_RANGE, request)
-            except Compacted as error:
-                raise RegistryUnavailable(f"the listing went stale under us: {error}") from error
+            page = await self._more(request)
             found += page.kvs
+        if also is not None:
+            beside = await self._more(rpc.RangeRequest(key=encode(also), revision=revision))
+            found += beside.kvs
         self._cluster = cluster
-        return Listing(
-            revision, tuple(KeyValue(decode(kv.key), kv.value, kv.lease) for kv in found)
-        )
+        return Listing(revision, _entries(found))
 
-    async def _first_page(self, request: Any, also: str | None) -> tuple[Any, Any, Sequence[Any]]:
-        """The answer to a request, the page in it, and `also` at the same revision."""
-        if also is None:
-            page = await self._session.call(_RANGE, request)
-            return page, page, ()
-        ranges = request, rpc.RangeRequest(key=encode(also))
-        both = rpc.TxnRequest(success=[rpc.RequestOp(request_range=one) for one in ranges])
-        answer = await self._session.call(_TXN, both)
-        page, beside = (response.response_range for response in answer.responses)
-        return answer, page, beside.kvs
+    async def _more(self, request: Any) -> Any:
+        """A further part of a listing, at its revision."""
+        try:
+            return await self._session.call(_RANGE, request)
+        except Compacted as error:
+            raise RegistryUnavailable(f"the listing went stale under us: {error}") from error
 
     def watch(
         self, prefix: str, *, after: int, also: str | None = None
@@ -172,6 +166,10 @@ class EtcdStore:
         await self._keepalive.aclose()
         await self._session.aclose()
         self._cluster = None
+
+
+def _entries(found: Iterable[Any]) -> tuple[KeyValue, ...]:
+    return tuple(KeyValue(decode(kv.key), kv.value, kv.lease) for kv in found)
 
 
 def _if_held(key: str, lease: int, step: Any) -> Any:

@@ -133,6 +133,20 @@ async def test_close_leaves_no_task_and_no_connection(
         await anext(changes)
 
 
+async def test_reads_that_are_cancelled_do_not_end_etcd(
+    own_etcd: EtcdProcess, make_store, prefix: str
+) -> None:
+    """As transactions they did, before etcd 3.5.7 (etcd#14110)."""
+    store = make_store(own_etcd.endpoint)
+    keys = [f"{prefix}{number}" for number in range(100)]
+    await store.put(dict.fromkeys(keys, b""), lease=0)
+    for number in range(200):
+        with anyio.move_on_after(number % 20 * 0.0002):
+            await store.list(prefix, also=f"also/{prefix}")
+            await store.read(keys)
+    assert own_etcd.exit_status is None, own_etcd.last_words
+
+
 async def test_rotation_never_closes_a_connection_in_use(
     cluster: list[EtcdProcess], make_store, prefix: str
 ) -> None:
