@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import grpc
 
 from benchmarks.calls import measure_calls
+from benchmarks.control_plane import measure_xds
 from benchmarks.guards import measure_guards
 from benchmarks.models import measure_models
 from benchmarks.picks import measure_picks
@@ -85,6 +86,11 @@ def propagation(given: argparse.Namespace) -> None:
     measure_propagation()
 
 
+def xds(given: argparse.Namespace) -> None:
+    """how fast a change reaches calls by xDS, and what 800 clients cost (needs etcd)"""
+    measure_xds()
+
+
 def _words(text: str) -> list[str]:
     return text.split(",")
 
@@ -118,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--rounds", type=int, default=40, help="slices of each variant")
     subject(scale)
     subject(propagation)
+    subject(xds)
     return parser
 
 

@@ -87,7 +87,8 @@ class Stream:
                 node, kind = self.client.node.id, self.client.name
                 names = tuple(sorted(refusal.versions))
                 self._emit(XdsResourcesRefused(node, kind, request.type_url, names, refusal.reason))
-            self._news.set()
+            if self.subscriptions.is_asked:
+                self._news.set()
 
     def _meet(self, node: Any) -> ClientView:
         """The first request, and no other, says who it is."""
@@ -103,7 +104,9 @@ class Stream:
             self._news.clear()
             if self._view is None:
                 continue
-            self._view.follow(self.subscriptions)
+            if self.subscriptions.is_asked or self._view.is_for_all:
+                self.subscriptions.is_asked = False
+                self._view.follow(self.subscriptions)
             for answer in self.subscriptions.due(self._view):
                 await self._context.write(self._variant.write(answer))
 

@@ -70,6 +70,9 @@ class ClientView:
         catalogue: of all services.
         wake: called when something may have changed for it.
         emit: told of names that it cannot have.
+
+    Attributes:
+        is_for_all: whether it follows all services there are, and `follow` is due as they change.
     """
 
     def __init__(self, client: Client, catalogue: Catalogue, wake: Wake, emit: Emit) -> None:
@@ -81,6 +84,7 @@ class ClientView:
         self._ports = {port.address: port for port in client.scope.ports}
         self._listeners: dict[str, Resource] = {}
         self._refused: frozenset[str] = frozenset()
+        self.is_for_all = False
         catalogue.follow_names(wake)
 
     def close(self) -> None:
@@ -94,7 +98,8 @@ class ClientView:
         """Follow the services of all that was asked for, and no others."""
         names = subscriptions.names()
         wanted = self._admitted({service_of(name) for name in names - {WILDCARD, BY_AUTHORITY}})
-        if BY_AUTHORITY in names or subscriptions.wants_all(CLUSTER):
+        self.is_for_all = BY_AUTHORITY in names or subscriptions.wants_all(CLUSTER)
+        if self.is_for_all:
             wanted |= self._all() or set()
         for name in self._services.keys() - wanted:
             self._catalogue.leave(self._services.pop(name), self._wake)

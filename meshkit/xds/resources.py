@@ -101,8 +101,11 @@ def pack(message: Any) -> AnyMessage:
 
 
 def version_of(resources: Iterable[Resource]) -> str:
-    """One version for all of `resources`, in whatever order."""
+    """One version for all of `resources`, in whatever order; of a single one, its own."""
+    versions = sorted((each.name, each.version) for each in resources)
+    if len(versions) == 1:
+        return versions[0][1]
     digest = hashlib.blake2b(digest_size=_SIZE)
-    for name, version in sorted((each.name, each.version) for each in resources):
+    for name, version in versions:
         digest.update(f"{name}\0{version}\n".encode())
     return digest.hexdigest()

@@ -233,6 +233,8 @@ class Subscription:
 
     def _missing(self, found: Mapping[str, Found]) -> tuple[str, ...]:
         """What there is none of, and the client does not know that."""
+        if Absent.NONE not in found.values() and self.sent.keys() <= found.keys():
+            return ()  # as nearly always
         asked = {name for name, each in found.items() if each is Absent.NONE}
         gone = self.sent.keys() - found.keys()
         missing = {name for name in asked | gone if self.sent.get(name) != _TOLD}
@@ -257,21 +259,33 @@ class Subscription:
 
 @final
 class Subscriptions:
-    """All that one stream has asked for."""
+    """All that one stream has asked for.
+
+    Attributes:
+        is_asked: whether a request may have made anything due; for the reader to take back.
+    """
 
     def __init__(self, *, delta: bool) -> None:
         self._is_delta = delta
         self._nonces = map(str, itertools.count(1))
         self.by_type: dict[str, Subscription] = {}
+        self.is_asked = False
 
     def take(self, type_url: str, change: Change) -> Refusal | None:
         """Take note of a request; the refusal that it brings."""
         if type_url not in PUSH_ORDER:
             return None
-        if (found := self.by_type.get(type_url)) is not None:
-            return found.take(change)
-        self.by_type[type_url] = Subscription(type_url, delta=self._is_delta, first=change)
-        return None
+        if (found := self.by_type.get(type_url)) is None:
+            self.by_type[type_url] = Subscription(type_url, delta=self._is_delta, first=change)
+            self.is_asked = True
+            return None
+        before = found.names
+        refusal = found.take(change)
+        # Most requests answer an answer, and want nothing but what they have; but see
+        # `_clusters_stand`.
+        is_more = found.names != before or bool(change.more)
+        self.is_asked = self.is_asked or is_more or type_url == CLUSTER
+        return refusal
 
     def names(self) -> set[str]:
         """All names asked for, whatever the type."""
