@@ -78,8 +78,9 @@ def _files(tls: TlsFiles) -> dict[str, str]:
 
 
 def _node(node: str, zone: str) -> dict[str, Any]:
-    locality = {"locality": {"zone": zone}} if zone else {}
-    return {"id": node or socket.gethostname(), "cluster": METADATA_KEY, **locality}
+    # grpc-js does not take a node without a locality.
+    locality = {"zone": zone} if zone else {}
+    return {"id": node or socket.gethostname(), "cluster": METADATA_KEY, "locality": locality}
 
 
 @final

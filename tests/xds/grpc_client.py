@@ -1,9 +1,4 @@
-"""A client with gRPC's own xDS, in a process of its own: one line in, one line of JSON out.
-
-call 20 x-canary=1    who answered how many of 20 calls, and the errors
-wait 5                who answered a call that waits until it can be sent, and after how long
-state                 what it made of each resource, by type and name
-"""
+"""Programs with an xDS client of gRPC's own, from the side of tests; see `caller` for the lines."""
 
 from __future__ import annotations
 
@@ -11,20 +6,17 @@ import asyncio
 import json
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-import grpc
-from grpc_csds import ClientStatusDiscoveryServiceServicer
-
-from examples.hello.helloworld_pb2 import HelloRequest
-from examples.hello.helloworld_pb2_grpc import GreeterStub
 from meshkit.xds import ControlPlaneAddress, grpc_bootstrap
 
-__all__ = ["GrpcClient", "grpc_client"]
+__all__ = ["PYTHON", "GrpcClient", "grpc_client"]
+
+PYTHON = (sys.executable, str(Path(__file__).with_name("caller.py")))
+"""The one of this Python, and its grpcio."""
 
 
 class GrpcClient:
@@ -54,16 +46,18 @@ class GrpcClient:
 
 @asynccontextmanager
 async def grpc_client(
-    address: str, *, bootstrap: Mapping[str, Any] | None = None, zone: str = ""
+    address: str,
+    *,
+    bootstrap: Mapping[str, Any] | None = None,
+    zone: str = "",
+    command: Sequence[str] = PYTHON,
 ) -> AsyncIterator[GrpcClient]:
     """A client of the control plane at `address`, for the length of a block."""
     document = bootstrap or grpc_bootstrap(
         ControlPlaneAddress(addresses=[address]), node="child", zone=zone
     )
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.xds.grpc_client",
+        *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(document)},
@@ -75,55 +69,3 @@ async def grpc_client(
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-# ---- the process
-
-
-async def _call(stub: GreeterStub, count: str, *pairs: str) -> dict[str, int]:
-    metadata = [tuple(pair.split("=", 1)) for pair in pairs]
-    found: Counter[str] = Counter()
-    for _ in range(int(count)):
-        try:
-            reply = await stub.SayHello(HelloRequest(), timeout=10, metadata=metadata)
-            found[reply.message] += 1
-        except grpc.aio.AioRpcError as error:
-            found[f"{error.code().name}: {error.details()}"] += 1
-    return found
-
-
-async def _wait(stub: GreeterStub, timeout: str) -> dict[str, Any]:
-    began = time.perf_counter()
-    try:
-        reply = await stub.SayHello(HelloRequest(), timeout=float(timeout), wait_for_ready=True)
-        who = reply.message
-    except grpc.aio.AioRpcError as error:
-        who = error.code().name
-    return {"who": who, "seconds": time.perf_counter() - began}
-
-
-async def _state(_stub: GreeterStub) -> dict[str, str]:
-    from envoy.admin.v3.config_dump_shared_pb2 import ClientResourceStatus
-
-    answer = ClientStatusDiscoveryServiceServicer.FetchClientStatus(None, None)
-    return {
-        f"{each.type_url.rpartition('.')[2]} {each.name}": (
-            ClientResourceStatus.Name(each.client_status)
-        )
-        for config in answer.config
-        for each in config.generic_xds_configs
-    }
-
-
-async def main() -> None:
-    commands = {"call": _call, "wait": _wait, "state": _state}
-    loop = asyncio.get_running_loop()
-    async with grpc.aio.insecure_channel("xds:///hello_service") as channel:
-        stub = GreeterStub(channel)
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
-            command, *words = line.split()
-            print(json.dumps(await commands[command](stub, *words)), flush=True)
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

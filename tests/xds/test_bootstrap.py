@@ -30,7 +30,7 @@ def test_of_grpc() -> None:
                 "server_features": ["xds_v3"],
             }
         ],
-        "node": {"id": "n", "cluster": "meshkit"},
+        "node": {"id": "n", "cluster": "meshkit", "locality": {}},
     }
 
 
