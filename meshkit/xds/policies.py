@@ -149,12 +149,14 @@ def _least_request(policy: Policy) -> tuple[str, Any]:
 
 
 def _ring_hash(policy: RingHash | Maglev | Sticky) -> tuple[str, Any]:
-    sizes = policy if isinstance(policy, RingHash) else RingHash()
-    message = RingHashMessage(
-        hash_function=RingHashMessage.XX_HASH,
-        minimum_ring_size=UInt64Value(value=sizes.min_ring_size),
-        maximum_ring_size=UInt64Value(value=sizes.max_ring_size),
-    )
+    message = RingHashMessage(hash_function=RingHashMessage.XX_HASH)
+    # Defaults are not said: grpc-js refuses whatever is, and the least is the same there.
+    default = RingHash()
+    sizes = policy if isinstance(policy, RingHash) else default
+    if sizes.min_ring_size != default.min_ring_size:
+        message.minimum_ring_size.value = sizes.min_ring_size
+    if sizes.max_ring_size != default.max_ring_size:
+        message.maximum_ring_size.value = sizes.max_ring_size
     _bound(message, policy)
     return "ring_hash", message
 

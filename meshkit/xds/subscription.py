@@ -155,13 +155,10 @@ class Subscription:
 
     def take(self, change: Change) -> Refusal | None:
         """Take note of a request; the refusal that it brings."""
-        refusal = None
-        if change.nonce:
-            if not self._is_delta and change.nonce != self._nonce:
-                return None  # stale: a later one says again what this one says
-            sent = self._pending.pop(change.nonce, None)
-            if sent is not None:  # else it is about names only
-                refusal = self._judge(sent, change.error)
+        sent = self._pending.pop(change.nonce, None)
+        refusal = None if sent is None else self._judge(sent, change.error)
+        if change.nonce and not self._is_delta and change.nonce != self._nonce:
+            return refusal  # stale: which names are wanted, a later one says again
         if change.names is not None:
             names = set(change.names)
         else:
@@ -216,8 +213,8 @@ class Subscription:
 
     @property
     def is_pending(self) -> bool:
-        """Whether an answer has not been answered."""
-        return bool(self._pending)
+        """Whether the last answer has not been answered."""
+        return self._nonce in self._pending
 
     def forget(self, names: Iterable[str]) -> None:
         """The client will want these again, although it has them."""
@@ -246,9 +243,7 @@ class Subscription:
     def _note(self, answer: Answer) -> None:
         versions = {each.name: each.version for each in answer.resources}
         self.sent.update(versions)
-        if not self._is_delta:
-            self._pending.clear()  # answers to earlier ones are stale
-        elif len(self._pending) >= _MOST_PENDING:
+        if len(self._pending) >= _MOST_PENDING:
             del self._pending[next(iter(self._pending))]
         self._nonce = answer.nonce
         self._pending[answer.nonce] = versions

@@ -222,8 +222,10 @@ def _command_section(parser: argparse.ArgumentParser) -> str:
         if action.dest != "help"
     )
     summary, _, details = (parser.description or "").partition("\n\n")
-    return f"## {parser.prog}\n\n{summary}. {_cell(details)}".rstrip() + "\n\n" + _table(
-        ("option", "value", "what"), rows
+    return (
+        f"## {parser.prog}\n\n{summary}. {_cell(details)}".rstrip()
+        + "\n\n"
+        + _table(("option", "value", "what"), rows)
     )
 
 

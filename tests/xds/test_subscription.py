@@ -171,6 +171,15 @@ def test_one_that_is_not_known_yet_takes_nothing_from_the_client(delta):
     assert peer.has[CLUSTER] == {"a": "1"}
 
 
+def test_a_client_from_another_replica_keeps_what_is_not_known_here_yet():
+    """In state of the world, what is not in an answer is deleted."""
+    peer = Peer(Shelf(a="1", b=None), delta=False)
+    peer.want(CLUSTER, has_some=True)
+    assert peer.read() == []
+    peer.shelf.put("b", "1")
+    assert peer.read() == [(CLUSTER, ("a", "b"))]
+
+
 def test_delta_is_told_what_does_not_exist_once():
     peer = Peer(Shelf(), delta=True)
     peer.want(ENDPOINT, "a")
@@ -257,6 +266,19 @@ def test_a_stale_request_is_not_listened_to():
     assert peer.subscriptions.names() == {"a"}
     peer.want(ENDPOINT, "a", "b")  # with the nonce of an answer that it answered before
     assert peer.read() == [(ENDPOINT, ("b",))]
+
+
+def test_each_of_several_answers_is_answered():
+    """grpc-js asks for one name after the other, and answers what came meanwhile."""
+    subscriptions, shelf = Subscriptions(delta=False), Shelf(a="1", b="1")
+    answers = []
+    for names in (("a",), ("a", "b")):
+        subscriptions.take(ENDPOINT, Change(names=names))
+        answers += subscriptions.due(shelf)
+    for answer in answers:
+        subscriptions.take(ENDPOINT, Change(names=("a", "b"), nonce=answer.nonce))
+    assert subscriptions.by_type[ENDPOINT].accepted == {"a": "1", "b": "1"}
+    assert list(subscriptions.due(shelf)) == []
 
 
 def test_a_resource_that_was_unsubscribed_is_sent_again():

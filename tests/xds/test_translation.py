@@ -204,6 +204,11 @@ def test_parameters_of_policies():
     )
     assert (first.minimum_ring_size.value, first.maximum_ring_size.value) == (77, 777)
     assert found.lb_policy == Cluster.RING_HASH
+    found = message(
+        translated(config={"loadBalancingConfig": [{"maglev": {}}]}).find(CLUSTER, "s", GRPC)
+    )
+    first = found.load_balancing_policy.policies[0].typed_extension_config.typed_config
+    assert not RingHash.FromString(first.value).HasField("minimum_ring_size")  # as grpc-js needs
     least = {"least_request": {"choiceCount": 5}}
     found = message(translated(config={"loadBalancingConfig": [least]}).find(CLUSTER, "s", ENVOY))
     first = LeastRequest.FromString(
