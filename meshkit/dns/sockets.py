@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import socket
 from contextlib import ExitStack
@@ -76,7 +75,7 @@ def bind(host: str, port: int) -> tuple[socket.socket, socket.socket]:
         try:
             return _bound(family, host, port)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not tries:
+            if not tries:
                 raise ConfigError(
                     f"cannot listen on {host} port {port}: {error.strerror}"
                 ) from error

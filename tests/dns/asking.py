@@ -44,9 +44,10 @@ async def by_tcp(port: int, *packets: bytes) -> list[bytes]:
         for packet in packets:
             writer.write(len(packet).to_bytes(2, "big") + packet)
         answers = []
-        for _ in packets:
-            size = int.from_bytes(await reader.readexactly(2), "big")
-            answers.append(await reader.readexactly(size))
+        async with asyncio.timeout(10.0):
+            for _ in packets:
+                size = int.from_bytes(await reader.readexactly(2), "big")
+                answers.append(await reader.readexactly(size))
         return answers
     finally:
         writer.close()

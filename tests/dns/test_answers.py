@@ -139,6 +139,11 @@ def test_a_service_of_several_labels():
     assert service("hello.rpc.mesh.local") == "hello.rpc"
 
 
+@pytest.mark.parametrize("name", ["a\\.b.mesh.local", "\\255.mesh.local", "x.y.addr.mesh.local"])
+def test_what_can_be_no_service_is_not_looked_for(name):
+    assert service(name) is None
+
+
 def test_the_zone_itself():
     assert told(answer("mesh.local", "NS", None)) == {"NS ns.mesh.local."}
     [soa] = told(answer("mesh.local", "SOA", None))
@@ -207,7 +212,7 @@ def test_not_knowing_is_said_to_whom_it_can_be_said():
     assert (plain.rcode(), plain.edns) == (dns.rcode.SERVFAIL, -1)
 
 
-@pytest.mark.parametrize("domain", ["", "a..b", "x" * 64, "a." * 200])
+@pytest.mark.parametrize("domain", ["", "a..b", "x" * 64, "a." * 200, ("x" * 55 + ".") * 4])
 def test_no_domain(domain):
     with pytest.raises(ConfigError, match="zone"):
         Zone(domain)

@@ -13,6 +13,7 @@ import pytest
 
 from meshkit.dns import Responder
 from meshkit.dns import responder as module
+from meshkit.dns.sockets import Packets
 from meshkit.errors import ConfigError
 from tests.dns.asking import ask, by_tcp, by_udp, has_flag, question, told
 from tests.registry.tasks.fakes import Bench
@@ -24,8 +25,9 @@ SRV = "_hello._tcp.mesh.local"
 
 @pytest.fixture
 async def responder(bench):
-    async with Responder(bench.registry, patience=0.5) as responder:
+    async with Responder(bench.registry, patience=0.5, emit=bench.events.append) as responder:
         yield responder
+    assert "task.crashed" not in bench.events.words()
 
 
 async def test_udp_and_tcp_on_one_port(bench: Bench, responder):
@@ -100,6 +102,30 @@ async def test_only_so_many_connections(responder, monkeypatch):
         await by_tcp(responder.port, question("mesh.local", "NS"))
     first[1].close()
     await first[1].wait_closed()
+    with anyio.fail_after(5):
+        while responder._connections:
+            await anyio.sleep(0.01)
+    assert await by_tcp(responder.port, question("mesh.local", "NS"))
+
+
+def test_what_the_network_does_not_take_is_dropped():
+    sent = []
+
+    class Transport:
+        def is_closing(self):
+            return False
+
+        def sendto(self, packet, to):
+            sent.append(packet)
+
+    packets = Packets(lambda packet, source, back: back.send(packet, source))
+    packets.connection_made(Transport())
+    packets.datagram_received(b"one", ("127.0.0.1", 1))
+    packets.pause_writing()
+    packets.datagram_received(b"two", ("127.0.0.1", 1))
+    packets.resume_writing()
+    packets.datagram_received(b"three", ("127.0.0.1", 1))
+    assert sent == [b"one", b"three"]
 
 
 async def test_a_free_port_is_one_for_both_protocols(bench: Bench):
