@@ -31,7 +31,7 @@ def binary(name: str) -> str:
 
 @contextlib.contextmanager
 def running(*command: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for the length of the block."""
+    """A process for the length of the block, or of this one's life."""
     dying = [setpriv, "--pdeathsig", "KILL"] if (setpriv := shutil.which("setpriv")) else []
     process = subprocess.Popen([*dying, *command], env=os.environ | environ)
     try:

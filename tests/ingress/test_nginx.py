@@ -34,7 +34,8 @@ async def test_nginx_follows_the_registry(mesh_url, tmp_path):
             return mesh.serve("hello_service", greeter, quiet=AT_ONCE, host=host, port=behind)
 
         options = [("grpc.max_reconnect_backoff_ms", 100)]
-        with running(nginx, "-c", str(file), "-e", "stderr"):
+        alone = "master_process off;"  # nothing is left, however this test ends
+        with running(nginx, "-c", str(file), "-e", "stderr", "-g", alone):
             async with (
                 grpc.aio.insecure_channel(f"127.0.0.1:{listen}", options) as channel,
                 serve("one", "127.0.0.1"),
