@@ -22,9 +22,10 @@ class ZoneAware:
     know each other, so they are taken to be spread evenly over the zones that have servers: each
     zone has to take the same number of calls, its *part*. A zone that can take its part keeps all
     its calls; otherwise so many as it can take, and the others go where there is room, as much as
-    there is, and beyond that to all in proportion to what they can take. A zone can take as much as
-    its weights say, and less when too few of them are ready: the share that is, times
-    `overprovisioning_factor`. Clients of a zone without servers use all others in proportion.
+    there is. A zone can take as much as its weights say, and less when too few of them are ready:
+    the share that is, times `overprovisioning_factor`. What is beyond all room goes to those that
+    can be loaded above their part, by that factor, and what is still left to all that are ready.
+    Clients of a zone without servers use all others in proportion.
 
     Nothing but who is there and ready decides, not load or latency: it cannot swing.
 
@@ -50,23 +51,32 @@ class ZoneAware:
             fleet: the weight of each zone's endpoints that are to take calls.
             health: which share of those is ready.
         """
-        room = {
-            zone: weight * min(1.0, self.overprovisioning_factor * health.get(zone, 0.0))
-            for zone, weight in fleet.items()
-        }
-        part = sum(fleet.values()) / max(1, len(fleet))
-        here = min(part, room.pop(own, 0.0))
-        spare = {zone: max(0.0, most - part) for zone, most in room.items()}
+        ready = {zone: weight * health.get(zone, 0.0) for zone, weight in fleet.items()}
+        most = {zone: self.overprovisioning_factor * weight for zone, weight in ready.items()}
+        room = {zone: min(weight, most[zone]) for zone, weight in fleet.items()}
+        if not any(ready.values()):
+            return {}
         if own not in fleet:  # nothing to go by
-            spare = dict.fromkeys(room, 0.0)
-        elsewhere, spared = sum(room.values()), sum(spare.values())
-        if not elsewhere:
-            return {own: 1.0} if here else {}
-        left = part - here
-        filled = min(1.0, left / spared) if spared else 0.0  # of what others can spare
-        beyond = (left - filled * spared) / elsewhere
-        taken = {zone: filled * spare[zone] + beyond * room[zone] for zone in room} | {own: here}
+            return _proportions(room)
+        part = sum(fleet.values()) / len(fleet)
+        taken = dict.fromkeys(fleet, 0.0) | {own: min(part, room[own])}
+        left = part - taken[own]
+        spare = {zone: max(0.0, room[zone] - part) for zone in fleet if zone != own}
+        strain = {zone: most[zone] - room[zone] for zone in fleet}
+        for further in (spare, strain):
+            filled = min(left, sum(further.values()))
+            for zone, share in _proportions(further).items():
+                taken[zone] += filled * share
+            left -= filled
+        for zone, share in _proportions(ready).items():
+            taken[zone] += left * share
         return {zone: calls / part for zone, calls in taken.items() if calls}
+
+
+def _proportions(weights: Mapping[str, float]) -> dict[str, float]:
+    """Those above 0, as parts of their sum."""
+    total = sum(weights.values())
+    return {zone: weight / total for zone, weight in weights.items() if weight}
 
 
 @final

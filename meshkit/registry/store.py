@@ -113,7 +113,7 @@ class Store(Protocol):
         ...
 
     async def read(self, keys: Iterable[str]) -> tuple[KeyValue, ...]:
-        """Those of `keys` that are there, in one request; the answer may be a moment old."""
+        """Those of `keys` that are there; the answer may be a moment old."""
         ...
 
     async def list(self, prefix: str, *, also: str | None = None) -> Listing:

@@ -42,6 +42,15 @@ class TestShares:
         assert found["b"] == pytest.approx(float(rest * Fraction(10, 21)), abs=1e-3)
         assert found["c"] == pytest.approx(float(1 - rest * Fraction(10, 21)), abs=1e-3)
 
+    def test_the_last_server_of_a_zone_does_not_get_what_nobody_has_room_for(self):
+        found = shares("a", {"a": 5, "b": 21}, b=1 / 21)
+        # A part is 13. There is room for 5 and 1.4, and zone a can be strained to take 7: of the
+        # other 6, which nobody should have, each of the six servers gets one.
+        assert found == {
+            "a": pytest.approx(12 / 13, abs=1e-3),
+            "b": pytest.approx(1 / 13, abs=1e-3),
+        }
+
     def test_a_client_whose_zone_has_no_servers_uses_all_others(self):
         assert shares("x", {"a": 10, "b": 30}) == {"a": 0.25, "b": 0.75}
 

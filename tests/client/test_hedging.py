@@ -215,9 +215,13 @@ async def test_the_deadline_is_that_of_all_attempts():
 
 @pytest.mark.parametrize("pushback", ["-1", "soon"])
 async def test_a_server_that_wants_no_more_gets_no_more_but_others_go_on(pushback):
-    script = Script(Step(messages=1, lasts=1.2), Step(FAILS, pushback=pushback))
-    async with scripted(script, hedging(hedgingDelay="0.3s")) as channel:
-        assert (await begin(channel, "unary_unary", b"x")).startswith(b"0@")
+    script = Script(Step(messages=1, lasts=None), Step(FAILS, pushback=pushback))
+    async with scripted(script, hedging(hedgingDelay="0.8s")) as channel:
+        call = begin(channel, "unary_unary", b"x")
+        await until(lambda: sum(e.failed for e in channel.status().endpoints))
+        await asyncio.sleep(1.0)  # the time of another hedge passes
+        script.go.set()
+        assert (await call).startswith(b"0@")
         assert len(script.attempts) == 2
 
 
@@ -274,11 +278,14 @@ async def test_streams_that_end_well_count_against_throttling():
 
 
 async def test_the_budget_pays_for_hedges():
-    script = Script(Step(lasts=0.1))
+    script = Script(Step(lasts=None))
     limits = RetryLimits(share=0.2, per_second=0.0)
     async with scripted(script, hedging(hedgingDelay="0.01s"), limits=limits) as channel:
         start = method(channel, "unary_unary")
-        for call in [start(b"x") for _ in range(50)]:
+        calls = [start(b"x") for _ in range(50)]
+        await until(lambda: len(script.attempts) > 50)
+        script.go.set()
+        for call in calls:
             await call
         assert 51 <= len(script.attempts) <= 60
 
