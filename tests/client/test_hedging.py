@@ -227,7 +227,7 @@ async def test_a_server_that_wants_no_more_gets_no_more_but_others_go_on(pushbac
 
 async def test_a_server_that_wants_no_more_holds_for_later_failures():
     script = Script(Step(FAILS, lasts=None), Step(FAILS, pushback="-1"), OK)
-    async with scripted(script, hedging()) as channel:
+    async with scripted(script, hedging(hedgingDelay="0.8s")) as channel:
         call = begin(channel, "unary_unary", b"x")
         await until(lambda: sum(e.failed for e in channel.status().endpoints))
         script.go.set()
