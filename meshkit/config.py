@@ -113,7 +113,8 @@ class Settings:
         if self.registry.scheme == "static":
             return
         with found.blame("layout"):
-            layouts = [open_layout(self.registry), *open_others(self.registry)]
+            others = [*open_others(self.registry, "also"), *open_others(self.registry, "read")]
+            layouts = [open_layout(self.registry), *others]
         with found.blame("namespace", "layout"):
             for layout in layouts:
                 layout.root(self.namespace)

@@ -7,7 +7,7 @@ wiped, or is an older backup, must not take a service from those who use it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NoReturn, final
 
 import anyio
@@ -16,6 +16,7 @@ from meshkit.backoff import Backoff
 from meshkit.errors import RegistryError, RegistryUnavailable
 from meshkit.latest import Latest
 from meshkit.registry.outage import Outage, bounded
+from meshkit.registry.sources import service_at
 from meshkit.registry.store import Compacted, KeyValue, Store
 
 __all__ = ["Directory"]
@@ -31,7 +32,7 @@ class Directory:
 
     Args:
         store: where the endpoints are announced.
-        root: the prefix of all keys; what follows is `<service>/...`.
+        roots: the prefixes of all keys; what follows is `<service>/...`.
         hold: seconds for which a service without endpoints is kept.
         relist: after how many seconds (+-20 %) a stream is ended to list again.
         outage: told of trouble and of its end.
@@ -43,7 +44,7 @@ class Directory:
     def __init__(
         self,
         store: Store,
-        root: str,
+        roots: Sequence[str],
         *,
         hold: float,
         relist: float,
@@ -53,7 +54,7 @@ class Directory:
     ) -> None:
         self.latest: Final[Latest[frozenset[str] | None]] = Latest(None)
         self._store = store
-        self._root = root
+        self._roots = roots
         self._hold = hold
         self._relist = relist
         self._outage = outage
@@ -79,14 +80,14 @@ class Directory:
     async def _follow(self) -> None:
         """List and watch until it is time to list again."""
         with bounded(_PATIENCE):
-            listing = await self._store.list(self._root)
+            listing = await self._store.list(*self._roots)
         before, self._keys = self._keys, {}
         self._take(listing.items)
         self._miss(before)
         self._publish()
         until = self._clock() + self._relist * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         with anyio.move_on_after(self._time_left(until)) as stream:
-            watch = self._store.watch(self._root, after=listing.revision)
+            watch = self._store.watch(*self._roots, after=listing.revision)
             async with watch as batches:
                 self._outage.end(self)
                 async for batch in batches:
@@ -98,9 +99,9 @@ class Directory:
 
     def _take(self, items: Iterable[KeyValue]) -> None:
         for item in items:
-            name, slash, _ = item.key.removeprefix(self._root).partition("/")
-            if not slash:
-                continue  # the service config, which stays when there is no service
+            name = service_at(item.key, self._roots)
+            if name is None:
+                continue
             keys = self._keys.setdefault(name, set())
             if item.value is not None:
                 keys.add(item.key)

@@ -26,14 +26,21 @@ class Entry:
         missing_since: when it was missed, in seconds; None: confirmed. Otherwise it is held.
         deleted: a deletion named it, and is not believed yet.
         recalled: an earlier process knew it, and the registry was not asked yet.
-        leased: it ends unless its owner renews it; what is written without a lease tells of nobody.
+        lease: under which it is written; what is written without one, 0, tells of nobody.
+        detail: how much its layout can say.
     """
 
     endpoint: Endpoint
     missing_since: float | None = None
     deleted: bool = False
     recalled: bool = False
-    leased: bool = False
+    lease: int = 0
+    detail: int = 0
+
+    @property
+    def leased(self) -> bool:
+        """Whether it ends unless its owner renews it."""
+        return self.lease != 0
 
     def postponed(self, seconds: float) -> Entry:
         """The same, missed so much later; a confirmed one as it is."""
@@ -44,7 +51,9 @@ class Entry:
 
 @final
 class Entries:
-    """Entries in order of age, the newest last; of those at one address the newest stands.
+    """Entries in order of age, the newest last.
+
+    Of those at one address the one with the most detail stands, and of equals the newest.
 
     Args:
         service: the service's name.
@@ -114,6 +123,15 @@ class Entries:
             self._touched.add(address)
         return entry
 
+    def same_owner(self, entry: Entry) -> dict[str, Entry]:
+        """What else the owner of `entry` has written of the same address, under the same lease."""
+        keys = self._keys_at.get(entry.endpoint.address, ()) if entry.leased else ()
+        return {k: e for k in keys if (e := self._entries[k]).lease == entry.lease}
+
+    def key_of(self, endpoint: Endpoint) -> str:
+        """The key because of which an endpoint stands."""
+        return self._best_key(self._keys_at[endpoint.address])
+
     @property
     def next_expiry(self) -> float | None:
         """When the next held entry may go; None if time alone ends none."""
@@ -132,7 +150,7 @@ class Entries:
         drop: list[str] = []
         touched, self._touched = self._touched, set()
         for address in touched:
-            stood, stands = self._stands_at.pop(address, None), self._newest_at(address)
+            stood, stands = self._stands_at.pop(address, None), self._best_at(address)
             if stands is not None:
                 self._stands_at[address] = stands
             if stood != stands:
@@ -154,7 +172,7 @@ class Entries:
     def _due(self, entry: Entry) -> float:
         return (entry.missing_since or 0.0) + self._hold
 
-    def _newest_at(self, address: str) -> Endpoint | None:
+    def _best_at(self, address: str) -> Endpoint | None:
         """Who stands at an address; a confirmed one ends all that are held there."""
         keys = self._keys_at[address]
         if len(keys) > 1 and any(key not in self._held for key in keys):
@@ -165,4 +183,7 @@ class Entries:
         if not keys:
             del self._keys_at[address]
             return None
-        return self._entries[keys[-1]].endpoint
+        return self._entries[self._best_key(keys)].endpoint
+
+    def _best_key(self, keys: tuple[str, ...]) -> str:
+        return max(reversed(keys), key=lambda key: self._entries[key].detail)

@@ -56,7 +56,8 @@ def open_registry(
     return Registry(
         store,
         open_layout(url),
-        also=open_others(url),
+        also=open_others(url, "also"),
+        read=open_others(url, "read"),
         namespace=namespace,
         ttl=ttl or url.number("ttl") or DEFAULT_TTL,
         cache=_open_cache(url, store.name, cache),
@@ -83,15 +84,21 @@ def open_layout(url: RegistryURL) -> Layout:
     return make_layout(url.params.get("layout", DEFAULT_LAYOUT), prefix=url.path if etcd else "")
 
 
-def open_others(url: RegistryURL) -> tuple[Layout, ...]:
-    """How endpoints are written besides, as `?also=kratos,go-zero` says, each at its usual place.
+def open_others(url: RegistryURL, which: str) -> tuple[Layout, ...]:
+    """How endpoints are written or read besides, each at its usual place.
+
+    Args:
+        url: with `?also=kratos,go-zero` (written) or `?read=kratos,go-zero`.
+        which: of the two.
 
     Raises:
         ConfigError: there is no such layout, or it is named twice.
     """
-    names = [name for name in url.params.get("also", "").split(",") if name]
+    names = [name for name in url.params.get(which, "").split(",") if name]
     if len({url.params.get("layout", DEFAULT_LAYOUT), *names}) <= len(names):
-        raise ConfigError(f"also={','.join(names)}: each layout once, and not the one of layout=")
+        raise ConfigError(
+            f"{which}={','.join(names)}: each layout once, and not the one of layout="
+        )
     return tuple(make_layout(name) for name in names)
 
 

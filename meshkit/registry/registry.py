@@ -23,6 +23,7 @@ from meshkit.registry.layouts import DEFAULT_NAMESPACE, Layout
 from meshkit.registry.outage import Outage, loop_time
 from meshkit.registry.registrar import Registrar
 from meshkit.registry.registration import Registration
+from meshkit.registry.sources import Sources, service_at
 from meshkit.registry.status import LeaseStatus, RegistryStatus, WatchStatus
 from meshkit.registry.store import Store
 from meshkit.registry.view import View
@@ -50,6 +51,7 @@ class Registry:
         store: where the endpoints are.
         layout: how they are written and read.
         also: how they are written besides.
+        read: how they are read besides.
         namespace: whose services these are.
         ttl: of our lease, in seconds.
         emit: receives the events.
@@ -67,6 +69,7 @@ class Registry:
         layout: Layout,
         *,
         also: Sequence[Layout] = (),
+        read: Sequence[Layout] = (),
         namespace: str = DEFAULT_NAMESPACE,
         ttl: float = DEFAULT_TTL,
         emit: Emit,
@@ -79,9 +82,11 @@ class Registry:
         if not ttl > 0:
             raise ConfigError(f"ttl is seconds, a number above 0, got {ttl}")
         self.configs: Final = Configs(store, layout, namespace)
-        self._root, *_ = [each.root(namespace) for each in (layout, *also)]
+        for each in (*also, *read):
+            each.root(namespace)
         self._store = store
-        self._layout = layout
+        self._read = (layout, *read)
+        self._roots = tuple(each.root(namespace) for each in self._read)
         self._namespace = namespace
         self._hold = ttl + _MARGIN
         self._relist = relist
@@ -95,7 +100,7 @@ class Registry:
         self._keeper = cache and Keeper(cache, emit)
         self._directory = Directory(
             store,
-            self._root,
+            self._roots,
             hold=self._hold,
             relist=relist,
             outage=self._outage,
@@ -176,20 +181,22 @@ class Registry:
             RegistryUnavailable: the registry cannot be reached.
             RegistryAuthError: it refuses us.
         """
-        listing = await self._store.list(self._layout.prefix(self._namespace, service))
+        sources = Sources(self._read, self._namespace, service)
+        listing = await self._store.list(*sources.prefixes)
         view = View(
             service,
-            lambda key, value: self._layout.decode(service, key, value),
+            sources.decode,
             hold=self._hold,
             skip=lambda _key, _reason: None,
+            detail=lambda key: sources.of(key).detail,
         )
         return view.relist(listing, self._clock())
 
     async def services(self) -> tuple[str, ...]:
         """The names of all services of the namespace, sorted; raises like `endpoints`."""
-        listing = await self._store.list(self._root)
-        below = (item.key.removeprefix(self._root).partition("/") for item in listing.items)
-        return tuple(sorted({name for name, slash, _ in below if slash}))
+        listing = await self._store.list(*self._roots)
+        names = {service_at(item.key, self._roots) for item in listing.items}
+        return tuple(sorted(name for name in names if name is not None))
 
     def watch_services(self) -> Latest[frozenset[str] | None]:
         """The names of all services, kept current from now on; None while they are not known.
@@ -242,7 +249,7 @@ class Registry:
             self._run("cache", self._keeper.run)
         watcher = Watcher(
             self._store,
-            self._layout,
+            self._read,
             namespace=self._namespace,
             service=service,
             hold=self._hold,
@@ -285,4 +292,5 @@ def _status(watcher: Watcher) -> WatchStatus:
         unconfirmed=watcher.unconfirmed,
         age=watcher.age(),
         from_cache=watcher.latest.value.from_cache,
+        layouts=watcher.layouts(),
     )

@@ -23,12 +23,14 @@ class WatchStatus:
         unconfirmed: how many of them are held although the last list did not have them.
         age: seconds since the registry last confirmed them; None before the first answer.
         from_cache: whether they are what an earlier process knew, the registry not having answered.
+        layouts: the name of the layout that each comes from, by its id; empty where one is read.
     """
 
     total: int | None
     unconfirmed: int
     age: float | None
     from_cache: bool = False
+    layouts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @final

@@ -56,15 +56,15 @@ class Listing:
 @final
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All changes under a prefix that one revision made; `value` None = deleted."""
+    """Changes that one revision made, all that are under one prefix; `value` None = deleted."""
 
     revision: int
     changes: tuple[KeyValue, ...]
 
 
-def keys_of(prefix: str, also: str | None) -> Callable[[str], bool]:
-    """Whether a key starts with `prefix` or is `also`."""
-    return lambda key: key.startswith(prefix) or key == also
+def keys_of(prefixes: tuple[str, ...], also: str | None) -> Callable[[str], bool]:
+    """Whether a key starts with one of `prefixes` or is `also`."""
+    return lambda key: key.startswith(prefixes) or key == also
 
 
 class Store(Protocol):
@@ -116,16 +116,20 @@ class Store(Protocol):
         """Those of `keys` that are there; the answer may be a moment old."""
         ...
 
-    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
-        """All keys that start with `prefix`, and the key `also`, as of one moment; linearizable."""
+    async def list(self, *prefixes: str, also: str | None = None) -> Listing:
+        """All keys under `prefixes`, and the key `also`, as of one moment; linearizable.
+
+        The prefixes begin differently, or keys may come twice.
+        """
         ...
 
     def watch(
-        self, prefix: str, *, after: int, also: str | None = None
+        self, *prefixes: str, after: int, also: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Changes under `prefix` of all revisions > `after`, in order, until the block ends.
+        """Changes under `prefixes` of all revisions > `after`, in order, until the block ends.
 
-        Changes of the key `also` come among them, in order too, but maybe in batches of their own.
+        Those of each prefix, and of the key `also`, are in order; what one revision changed under
+        several of them may come in several batches, and others between them.
         The iterator never ends by itself: it raises `RegistryUnavailable` when the stream broke,
         was refused, or fell silent beyond proof of life; `Compacted` when `after` is history or the
         store went back to before it. Whoever reads lists again.

@@ -28,7 +28,7 @@ __all__ = ["DEFAULT_ETCD_PORT", "RegistryURL"]
 
 DEFAULT_ETCD_PORT: Final = 2379
 
-_SHARED: Final = ("ttl", "layout", "also", "namespace")
+_SHARED: Final = ("ttl", "layout", "also", "read", "namespace")
 _PARAMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "local": _SHARED,

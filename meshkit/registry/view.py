@@ -29,7 +29,9 @@ __all__ = ["View"]
 
 @final
 class View:
-    """One service's entries, reduced to its endpoints; one per address, the newest stands.
+    """One service's entries, reduced to its endpoints.
+
+    There is one per address: the one with the most detail, and of equals the newest.
 
     All methods that take news return the set that holds now: the same object as before if its
     endpoints are the same.
@@ -39,6 +41,7 @@ class View:
         decode: reads an entry, or raises `ValueError`.
         hold: seconds for which an endpoint missing from a re-list is kept.
         skip: told the key and the reason of an entry that is no endpoint; once per key and value.
+        detail: how much the layout of a key can say.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class View:
         *,
         hold: float,
         skip: Callable[[str, str], None],
+        detail: Callable[[str], int] = lambda _key: 0,
     ) -> None:
         self._decode = decode
         self._skip = skip
+        self._detail = detail
         self._hold = hold
         self._entries = Entries(service, hold=hold)
         self._gone: dict[str, Entry] = {}  # whose deletion was believed
@@ -79,6 +84,10 @@ class View:
             for key, entry in self._entries.items()
             if entry.missing_since is None
         }
+
+    def key_of(self, endpoint: Endpoint) -> str:
+        """The key because of which an endpoint stands."""
+        return self._entries.key_of(endpoint)
 
     def recall(self, items: Iterable[KeyValue], now: float) -> EndpointSet:
         """Take what an earlier process knew; it is held until the first list says what holds."""
@@ -128,12 +137,33 @@ class View:
                 self._confirm(change.key, confirmed)
             elif (entry := self._entries.pop(change.key)) is not None:
                 deleted[change.key] = entry
-        for key, entry in deleted.items():
+        for key, entry in self._without_echoes(deleted).items():
             if entry.deleted:
                 self._gone[key] = entry  # named once more: its time goes on
             elif entry.missing_since is None and entry.endpoint.state is not State.DRAINING:
                 self._gone[key] = replace(entry, missing_since=now, deleted=True)
         return self._settle(now)
+
+    def _without_echoes(self, deleted: Mapping[str, Entry]) -> dict[str, Entry]:
+        """Those of `deleted` that say most of their endpoint; what says less goes with them.
+
+        An owner takes the keys of all layouts away at once, and we may hear of each by itself, in
+        any order. Whoever looked at the poorer ones would see somebody new, or miss the last words.
+        """
+        most: dict[tuple[str, int], int] = {}
+        for entry in deleted.values():
+            owner = entry.endpoint.address, entry.lease
+            others = self._entries.same_owner(entry)
+            details = [other.detail for other in others.values()]
+            most[owner] = max(most.get(owner, 0), entry.detail, *details)
+            if all(detail < entry.detail for detail in details):
+                for key in others:
+                    self._entries.pop(key)
+        return {
+            key: entry
+            for key, entry in deleted.items()
+            if not entry.leased or entry.detail == most[entry.endpoint.address, entry.lease]
+        }
 
     def expire(self, now: float) -> EndpointSet:
         """Let go of what was held long enough, or stands again under another key."""
@@ -182,4 +212,4 @@ class View:
                 self._skip(key, str(error))
             return None
         self._skipped.pop(key, None)
-        return Entry(endpoint, leased=item.lease != 0)
+        return Entry(endpoint, lease=item.lease, detail=self._detail(key))

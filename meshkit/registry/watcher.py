@@ -8,16 +8,15 @@ no watch can be trusted for ever, and whatever went wrong unseen heals with the 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Final, NoReturn, final
 
 import anyio
 
 from meshkit.backoff import Backoff
 from meshkit.discovery import Resolution
-from meshkit.endpoint import Endpoint, EndpointSet
+from meshkit.endpoint import EndpointSet
 from meshkit.errors import ConfigError, RegistryAuthError, RegistryError, RegistryUnavailable
 from meshkit.events import (
     Emit,
@@ -31,6 +30,7 @@ from meshkit.registry.keeper import Keeper
 from meshkit.registry.layouts import Layout
 from meshkit.registry.outage import Outage, bounded, loop_time
 from meshkit.registry.published import Published
+from meshkit.registry.sources import Sources
 from meshkit.registry.store import Compacted, KeyValue, Listing, Store
 from meshkit.registry.view import View
 
@@ -48,7 +48,7 @@ class Watcher:
 
     Args:
         store: where the endpoints are announced.
-        layout: how they are written.
+        layouts: how they are written; the first one's place has the service config.
         namespace: under which they are written.
         service: the service's name.
         hold: seconds for which endpoints missing from a re-list are kept.
@@ -63,7 +63,7 @@ class Watcher:
     def __init__(
         self,
         store: Store,
-        layout: Layout,
+        layouts: Sequence[Layout],
         *,
         namespace: str,
         service: str,
@@ -78,7 +78,6 @@ class Watcher:
         self.service = service
         self.latest: Latest[Resolution] = Latest(Resolution())
         self._store = store
-        self.prefix: Final = layout.prefix(namespace, service)
         self._keeper = keeper
         self._relist = relist
         self._outage = outage
@@ -88,14 +87,16 @@ class Watcher:
         self._unasked = keeper  # until the registry answered, or the keeper has been asked
         self._confirmed_at: float | None = None
         self._unheard_since: float | None = None
-        self.encode = partial(layout.encode, namespace)
+        self._sources = Sources(layouts, namespace, service)
         self._view = View(
             service,
-            partial(layout.decode, service),
+            self._sources.decode,
             hold=hold,
             skip=lambda key, reason: emit(EntrySkipped(service, key, reason)),
+            detail=lambda key: self._sources.of(key).detail,
         )
-        self._config_key = layout.config_key(namespace, service)
+        self._known = self._sources.known(self._view.confirmed)
+        self._config_key = layouts[0].config_key(namespace, service)
         self._published = Published(service, self._config_key or "", hold=hold, emit=emit)
         self._has_complained = False  # of a config that it may not read
 
@@ -109,9 +110,11 @@ class Watcher:
         """How many endpoints are held although the last list did not have them."""
         return self._view.unconfirmed
 
-    def confirmed(self) -> Mapping[str, Endpoint]:
-        """The endpoints that the registry confirms, by key."""
-        return self._view.confirmed()
+    def layouts(self) -> Mapping[str, str]:
+        """The name of the layout that each endpoint comes from, by its id; empty if one is read."""
+        several = len(self._sources.prefixes) > 1
+        known = (several and self.latest.value.endpoints) or ()
+        return {each.id: self._sources.of(self._view.key_of(each)).name for each in known}
 
     def age(self) -> float | None:
         """Seconds since the registry last confirmed the set, to any process; None if never."""
@@ -156,7 +159,7 @@ class Watcher:
         period = self._relist * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         until = self._clock() + period
         with anyio.move_on_after(self._time_left(until)) as stream:
-            watch = self._store.watch(self.prefix, after=listing.revision, also=also)
+            watch = self._store.watch(*self._sources.prefixes, after=listing.revision, also=also)
             async with watch as batches:
                 self._recover()
                 async for batch in batches:
@@ -174,17 +177,17 @@ class Watcher:
 
         Rights to the endpoints alone are enough to follow them.
         """
-        key = self._config_key
+        key, prefixes = self._config_key, self._sources.prefixes
         if key is not None:
             try:
-                return await self._store.list(self.prefix, also=key), key
+                return await self._store.list(*prefixes, also=key), key
             except RegistryAuthError as error:
-                listing = await self._store.list(self.prefix)
+                listing = await self._store.list(*prefixes)
                 if not self._has_complained:
                     self._has_complained = True
                     self._emit(ServiceConfigUnreadable(self.service, key, str(error)))
                 return listing, None
-        return await self._store.list(self.prefix), None
+        return await self._store.list(*prefixes), None
 
     def _divided(self, items: tuple[KeyValue, ...]) -> tuple[KeyValue | None, tuple[KeyValue, ...]]:
         """The entry of the service config, and the others."""
@@ -210,31 +213,33 @@ class Watcher:
         if self._config_key is not None and (known := await keeper.recall(self._config_key)):
             self._published.recall(known.items, self._clock())
             self._publish(replace(self.latest.value, config=self._published.config))
-        if (recalled := await keeper.recall(self.prefix)) is None:
-            return
+        found = [await keeper.recall(prefix) for prefix in self._sources.prefixes]
+        recalled = [kept for kept in found if kept is not None]
         now = self._clock()
-        if endpoints := self._view.recall(recalled.items, now):
-            self._confirmed_at = now - recalled.age
+        if endpoints := self._view.recall([item for kept in recalled for item in kept.items], now):
+            age = max(kept.age for kept in recalled)
+            self._confirmed_at = now - age
             self._publish(replace(self.latest.value, endpoints=endpoints, from_cache=True))
-            self._emit(EndpointsFromCache(self.service, len(endpoints), round(recalled.age, 1)))
+            self._emit(EndpointsFromCache(self.service, len(endpoints), round(age, 1)))
 
     def _adopt(self, endpoints: EndpointSet, confirmed_at: float) -> None:
         self._confirmed_at = confirmed_at
         self._unasked = None
         if self._keeper is not None:
-            self._keeper.note(self)
+            for known in self._known:
+                self._keeper.note(known)
             if self._config_key is not None:
                 self._keeper.note(self._published)
-        known = self.latest.value.endpoints
+        before = self.latest.value.endpoints
         # Trouble ends with a stream, not with a list: a registry that refuses every watch is not
         # followed, however often it can be listed.
         config = self._published.config
         known_now = replace(self.latest.value, endpoints=endpoints, from_cache=False, config=config)
         self._publish(known_now)
-        if endpoints is not known and (known is not None or len(endpoints)):
+        if endpoints is not before and (before is not None or len(endpoints)):
             self._emit(
                 EndpointsChanged(
-                    self.service, endpoints.revision, len(endpoints), endpoints.since(known)
+                    self.service, endpoints.revision, len(endpoints), endpoints.since(before)
                 )
             )
 

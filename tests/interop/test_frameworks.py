@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
@@ -134,6 +134,26 @@ async def test_what_go_writes_we_would_write(mesh, service, framework, peers, et
         written = await entries(etcd, layout.prefix("default", service))
     [(key, value)] = written.items()
     assert layout.encode("default", layout.decode(service, key, value)) == (key, value)
+
+
+async def test_all_frameworks_in_one_mesh(programs, service, etcd, tmp_path):
+    """We call everybody's servers at once, and everybody finds ours."""
+    everybody = [Peers(programs, framework, etcd, tmp_path) for framework in FRAMEWORKS]
+    foreign = ",".join(framework.layout for framework in FRAMEWORKS[1:])
+    names = {framework.program for framework in FRAMEWORKS}
+    async with (
+        Mesh(f"{etcd.url}?also={foreign}&read={foreign}") as mesh,
+        serve(mesh, service, "ours"),
+        AsyncExitStack() as stack,
+    ):
+        for framework, peers in zip(FRAMEWORKS, everybody, strict=True):
+            await stack.enter_async_context(peers.server(service, framework.program))
+        channel = await mesh.channel(service, policy=RoundRobin())
+        await reached(by_us(channel), {"ours", *names})
+        assert len(channel.status().endpoints) == len(names) + 1
+        for framework, peers in zip(FRAMEWORKS, everybody, strict=True):
+            async with peers.client(service) as client:
+                await reached(by_go(client), {"ours", framework.program})
 
 
 async def entries(etcd, prefix):

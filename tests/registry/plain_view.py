@@ -11,7 +11,7 @@ def read(key: str, text: str | None) -> Entry | None:
         return None
     *leased, address = text.split()
     endpoint = Endpoint(service="hello", id=key, address=address, state=State.SERVING)
-    return Entry(endpoint, leased=bool(leased))
+    return Entry(endpoint, lease=len(leased))
 
 
 class PlainView:

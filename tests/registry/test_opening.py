@@ -36,7 +36,7 @@ async def test_etcd_gets_all_that_the_url_says():
     assert (options.tls, options.timeout) == (True, 7.0)
     assert (options.cacert, options.cert, options.key) == ("/ca", "/c", "/k")
     assert "planted" not in registry.name
-    assert registry._root == "p/default/"
+    assert registry._roots == ("p/default/",)
     assert not open_url("etcd://h")._store._options.tls
 
 
@@ -65,15 +65,15 @@ async def test_a_kept_file_is_of_one_cluster_layout_and_prefix(tmp_path):
         open_url("etcd://h", cache=tmp_path, namespace="n"),
         open_url("etcd://h?layout=etcd3_naming", cache=tmp_path),
     ]
-    paths = [r._keeper._cache.path(r._root + "hello/") for r in registries]
+    paths = [r._keeper._cache.path(r._roots[0] + "hello/") for r in registries]
     assert paths[0] == paths[3], "as whom, and for how long, does not matter"
     assert len(set(paths)) == len(paths) - 1
 
 
 async def test_layouts():
-    assert open_url("etcd://h?layout=etcd3_naming")._root == "/etcd3_naming/"
-    assert open_url("etcd://h/mine?layout=etcd3_naming")._root == "/mine/"
-    assert open_url("local:///x/y.db")._root == "meshkit/default/"
+    assert open_url("etcd://h?layout=etcd3_naming")._roots == ("/etcd3_naming/",)
+    assert open_url("etcd://h/mine?layout=etcd3_naming")._roots == ("/mine/",)
+    assert open_url("local:///x/y.db")._roots == ("meshkit/default/",)
     with pytest.raises(ConfigError, match="unknown layout"):
         open_url("etcd://h?layout=nacos")
 
@@ -120,3 +120,11 @@ async def test_layouts_besides():
             open_url(f"memory://x?also={wrong}")
     with pytest.raises(ConfigError, match="unknown layout 'nacos'"):
         open_url("memory://x?also=nacos")
+
+
+def test_what_is_read_besides_is_known_and_named_once():
+    open_url("memory://x?read=kratos,go-zero&also=kratos")
+    with pytest.raises(ConfigError, match="read=meshkit: each layout once"):
+        open_url("memory://x?read=meshkit")
+    with pytest.raises(ConfigError, match="layout go-zero has no namespaces"):
+        open_url("memory://x?read=go-zero&namespace=prod")

@@ -276,6 +276,28 @@ async def test_one_key_besides_is_listed_and_watched(store: Store) -> None:
     }
 
 
+async def test_several_prefixes_are_listed_and_watched_as_one(store: Store) -> None:
+    await store.put({"a/1": b"x", "b": b"x", "b/1": b"x", "c/1": b"x", "k": b"x"}, lease=0)
+    listing = await store.list("c/", "a/", also="k")
+    assert sorted(item.key for item in listing.items) == ["a/1", "c/1", "k"]
+    assert {item.key for item in (await store.list("c/", "d/")).items} == {"c/1"}
+
+    async with store.watch("c/", "a/", after=listing.revision, also="k") as batches:
+        await store.put({"b/1": b"y"}, lease=0)
+        both = await store.put({"a/1": b"y", "c/1": b"y"}, lease=0)
+        gone = await store.delete(["k", "a/1"])
+        seen: set[tuple[int, str, bytes | None]] = set()
+        while len(seen) < 4:
+            [batch] = await take(batches, 1)
+            seen |= {(batch.revision, change.key, change.value) for change in batch.changes}
+    assert seen == {
+        (both, "a/1", b"y"),
+        (both, "c/1", b"y"),
+        (gone, "k", None),
+        (gone, "a/1", None),
+    }
+
+
 async def test_a_watch_misses_nothing_while_others_write(store: Store, other: Store) -> None:
     after = (await store.list("")).revision
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -392,3 +394,46 @@ def test_in_order_changes_are_believed_but_for_the_last(batches):
         else:
             assert bool(known) == bool(before)
         before = known
+
+
+DETAIL = {"rich": 2, "poor": 1, "poorer": 0}
+
+
+def several() -> Bench:
+    """A view of keys in layouts that can say more or less."""
+    bench = Bench()
+    bench.view = View("hello", decode, hold=HOLD, skip=print, detail=lambda key: DETAIL[key[:-1]])
+    return bench
+
+
+def by_lease(lease: int, **entries: str | None) -> tuple[KeyValue, ...]:
+    return tuple(replace(item(key, value), lease=lease) for key, value in entries.items())
+
+
+def test_of_one_address_the_entry_with_the_most_detail_stands():
+    bench = several()
+    assert ids(bench.relist(poorer1="x:1", rich1="x:1", poor1="x:1", poor2="y:1")) == [
+        "poor2",
+        "rich1",
+    ]
+    assert ids(bench.apply(poor3="x:1", poor4="y:1")) == ["poor4", "rich1"]
+    assert ids(bench.apply(rich1=None)) == ["poor3", "poor4"]
+
+
+def test_who_leaves_leaves_in_all_layouts_at_once():
+    """Each key's deletion may come by itself; what is left meanwhile is nobody new."""
+    bench = several()
+    ours = by_lease(7, rich1="x:1", poor1="x:1", poorer1="x:1")
+    others = by_lease(8, poor2="x:1", poor3="y:1")
+    bench.view.relist(Listing(1, (*others, *ours)), 0.0)
+    assert ids(bench.apply(rich1=None)) == ["poor2", "poor3"]
+    assert ids(bench.apply(poor2=None)) == ["poor3"]
+    assert ids(bench.apply(poor1=None)) == ids(bench.apply(poorer1=None)) == ["poor3"]
+
+
+def test_who_says_as_much_under_another_key_has_not_left():
+    bench = several()
+    bench.view.relist(Listing(1, by_lease(7, rich1="x:1", rich2="x:1", poor1="x:1")), 0.0)
+    assert ids(bench.apply(rich1=None)) == ["rich2"]
+    assert ids(bench.apply(poor1=None)) == ["rich2"]
+    assert ids(bench.apply(poor3=None)) == ["rich2"]

@@ -125,40 +125,39 @@ class EtcdStore:
             found += (await self._session.call(_RANGE, request)).kvs
         return _entries(found)
 
-    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
-        """All keys that start with `prefix`, and `also`; long listings come in pages.
+    async def list(self, *prefixes: str, also: str | None = None) -> Listing:
+        """All keys that start with one of `prefixes`, and `also`; long listings come in pages.
 
         Raises:
             RegistryUnavailable: also if history was compacted, or lost, between two pages.
         """
-        start, end = key_range(prefix)
-        request = rpc.RangeRequest(key=start, range_end=end, limit=self._options.page)
-        page = await self._session.call(_RANGE, request)
-        cluster, revision = page.header.cluster_id, page.header.revision
-        found = [*page.kvs]
-        while page.more:
-            request.key, request.revision = page.kvs[-1].key + b"\0", revision
-            page = await self._more(request)
-            found += page.kvs
-        if also is not None:
-            beside = await self._more(rpc.RangeRequest(key=encode(also), revision=revision))
-            found += beside.kvs
+        cluster, revision, found = None, 0, list[Any]()  # 0: as of now
+        for start, end in _ranges(prefixes, also):
+            request = rpc.RangeRequest(key=start, range_end=end, limit=self._options.page)
+            more = True
+            while more:
+                request.revision = revision
+                page = await self._page(request)
+                if not revision:
+                    cluster, revision = page.header.cluster_id, page.header.revision
+                found += page.kvs
+                if more := page.more:
+                    request.key = page.kvs[-1].key + b"\0"
         self._cluster = cluster
         return Listing(revision, _entries(found))
 
-    async def _more(self, request: Any) -> Any:
-        """A further part of a listing, at its revision."""
+    async def _page(self, request: Any) -> Any:
+        """A part of a listing, at its revision."""
         try:
             return await self._session.call(_RANGE, request)
         except Compacted as error:
             raise RegistryUnavailable(f"the listing went stale under us: {error}") from error
 
     def watch(
-        self, prefix: str, *, after: int, also: str | None = None
+        self, *prefixes: str, after: int, also: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Changes under `prefix`, and of `also`, as `Store.watch` promises."""
-        ranges = [key_range(prefix)] + ([] if also is None else [single(also)])
-        return self._watches.watching(ranges, after, self._cluster)
+        """Changes under `prefixes`, and of `also`, as `Store.watch` promises."""
+        return self._watches.watching(_ranges(prefixes, also), after, self._cluster)
 
     async def aclose(self) -> None:
         """Close connections; leases are left to expire. Usable again afterwards."""
@@ -170,6 +169,10 @@ class EtcdStore:
 
 def _entries(found: Iterable[Any]) -> tuple[KeyValue, ...]:
     return tuple(KeyValue(decode(kv.key), kv.value, kv.lease) for kv in found)
+
+
+def _ranges(prefixes: Iterable[str], also: str | None) -> list[tuple[bytes, bytes]]:
+    return [*map(key_range, prefixes), *([] if also is None else [single(also)])]
 
 
 def _if_held(key: str, lease: int, step: Any) -> Any:

@@ -27,11 +27,11 @@ __all__ = [
     "make_layout",
 ]
 
-DEFAULT_LAYOUT: Final = "meshkit"
+DEFAULT_LAYOUT: Final = MeshkitLayout.name
 
 LAYOUTS: Final[Mapping[str, Callable[..., Layout]]] = MappingProxyType(
     {
-        DEFAULT_LAYOUT: MeshkitLayout,
+        MeshkitLayout.name: MeshkitLayout,
         Etcd3NamingLayout.name: Etcd3NamingLayout,
         GoZeroLayout.name: GoZeroLayout,
         KratosLayout.name: KratosLayout,

@@ -8,14 +8,35 @@ from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError
 from meshkit.registry.address import split_address
 
-__all__ = ["DEFAULT_NAMESPACE", "Folder", "Layout", "check_address", "check_name"]
+__all__ = [
+    "ADDRESS",
+    "ALL",
+    "DEFAULT_NAMESPACE",
+    "LABELS",
+    "WEIGHT",
+    "Folder",
+    "Layout",
+    "check_address",
+    "check_name",
+]
 
 DEFAULT_NAMESPACE: Final = "default"
 _MAX_NAME: Final = 200
 
+# What layouts can say: an address alone, a weight, labels in texts, or all that there is.
+ADDRESS, WEIGHT, LABELS, ALL = range(4)
+
 
 class Layout(Protocol):
-    """How an endpoint is written as key and value."""
+    """How an endpoint is written as key and value.
+
+    Attributes:
+        name: what it is called in URLs.
+        detail: how much it can say. Of two entries at one address, that with more stands.
+    """
+
+    name: ClassVar[str]
+    detail: ClassVar[int]
 
     def root(self, namespace: str) -> str:
         """The prefix of all services of `namespace`; what follows is `<service>/...`.
@@ -66,6 +87,7 @@ class Folder:
     """
 
     name: ClassVar[str]
+    detail: ClassVar[int] = LABELS
     default_prefix: ClassVar[str] = ""
     slash: ClassVar[str] = "/"  # how keys begin
 

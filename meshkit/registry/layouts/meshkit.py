@@ -12,11 +12,11 @@ Source: etcd `client/v3/naming/endpoints/internal/update.go`.
 from __future__ import annotations
 
 import json
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint, State
 from meshkit.errors import ConfigError
-from meshkit.registry.layouts.layout import check_address, check_name
+from meshkit.registry.layouts.layout import ALL, check_address, check_name
 from meshkit.registry.layouts.reading import MAX_WEIGHT, read_labels, read_object, read_weight
 
 __all__ = ["MeshkitLayout"]
@@ -28,6 +28,9 @@ _PUT, _DELETE = 0, 1  # Go's `Operation`; Op 1 is a marker of its own old protoc
 @final
 class MeshkitLayout:
     """`<prefix>/<namespace>/<service>/<endpoint id>` and the JSON of Go's naming package."""
+
+    name: ClassVar[str] = "meshkit"
+    detail: ClassVar[int] = ALL
 
     def __init__(self, prefix: str = "meshkit") -> None:
         parts = prefix.strip("/").split("/")

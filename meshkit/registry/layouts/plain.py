@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshkit.endpoint import Endpoint
-from meshkit.registry.layouts.layout import Folder, check_address
+from meshkit.registry.layouts.layout import ADDRESS, Folder, check_address
 from meshkit.registry.layouts.reading import read_text
 
 __all__ = ["Plain"]
@@ -11,6 +11,8 @@ __all__ = ["Plain"]
 
 class Plain(Folder):
     """Weight, zone, version and labels are not written; the id is the address for who reads it."""
+
+    detail = ADDRESS
 
     def decode(self, service: str, key: str, value: bytes) -> Endpoint:
         """The endpoint at the address in `value`; `key` is not looked at."""

@@ -19,7 +19,7 @@ from typing import Final, final
 from meshkit.endpoint import DEFAULT_WEIGHT, Endpoint
 from meshkit.errors import ConfigError
 from meshkit.registry.address import split_address
-from meshkit.registry.layouts.layout import Folder, check_address, check_name
+from meshkit.registry.layouts.layout import WEIGHT, Folder, check_address, check_name
 from meshkit.registry.layouts.reading import read_host_port, read_object, read_weight
 
 __all__ = ["SkyDNSLayout"]
@@ -35,6 +35,7 @@ class SkyDNSLayout(Folder):
     """`/skydns/<domain, reversed>/<service>/<endpoint id>` and the JSON of a record."""
 
     name = "skydns"
+    detail = WEIGHT
     default_prefix = "skydns/local/mesh"
 
     def encode(self, namespace: str, endpoint: Endpoint) -> tuple[str, bytes]:

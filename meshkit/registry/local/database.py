@@ -174,17 +174,20 @@ class Database:
         with self._reading():
             return tuple(KeyValue(*row) for row in self._rows(keys))
 
-    def list(self, prefix: str, also: str | None = None) -> Listing:
-        """All keys under `prefix`, and `also`, at one revision."""
+    def list(self, prefixes: Iterable[str], also: str | None = None) -> Listing:
+        """All keys under `prefixes`, and `also`, at one revision."""
         with self._reading():
             revision, _ = self._counters()
-            rows = self._connection.execute(
-                "SELECT key, value, lease FROM entries WHERE key >= ? ORDER BY key", (prefix,)
-            )
-            # SQLite orders text as Python does, so the keys of a prefix stand together.
-            under = itertools.takewhile(lambda row: row[0].startswith(prefix), rows)
+            under = itertools.chain.from_iterable(map(self._under, prefixes))
             beside = () if also is None else self._rows([also])
             return Listing(revision, tuple(KeyValue(*row) for row in (*beside, *under)))
+
+    def _under(self, prefix: str) -> Iterator[Any]:
+        rows = self._connection.execute(
+            "SELECT key, value, lease FROM entries WHERE key >= ? ORDER BY key", (prefix,)
+        )
+        # SQLite orders text as Python does, so the keys of a prefix stand together.
+        return itertools.takewhile(lambda row: row[0].startswith(prefix), rows)
 
     def since(self, keys: Callable[[str], bool], after: int) -> tuple[int, tuple[Batch, ...]]:
         """The revision now, and the changes of these keys since `after`. Raises `Compacted`."""

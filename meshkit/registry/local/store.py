@@ -103,15 +103,15 @@ class LocalStore:
         """Those of `keys` that are there; none of an owner that is dead."""
         return await self._run(lambda database: database.read(keys))
 
-    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
-        """All keys that start with `prefix`, and `also`; none of an owner that is dead."""
-        return await self._run(lambda database: database.list(prefix, also))
+    async def list(self, *prefixes: str, also: str | None = None) -> Listing:
+        """All keys that start with one of `prefixes`, and `also`; none of an owner that is dead."""
+        return await self._run(lambda database: database.list(prefixes, also))
 
     def watch(
-        self, prefix: str, *, after: int, also: str | None = None
+        self, *prefixes: str, after: int, also: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Changes under `prefix`, and of `also`, of all revisions > `after`."""
-        return contextlib.aclosing(self._follow(keys_of(prefix, also), after))
+        """Changes under `prefixes`, and of `also`, of all revisions > `after`."""
+        return contextlib.aclosing(self._follow(keys_of(prefixes, also), after))
 
     async def aclose(self) -> None:
         """Close the files, which ends the leases that were granted here."""

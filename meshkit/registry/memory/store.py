@@ -123,17 +123,17 @@ class MemoryStore:
         async with self._turn() as contents:
             return tuple(contents.entries[key] for key in keys if key in contents.entries)
 
-    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
-        """All keys that start with `prefix`, and the key `also`, in order."""
+    async def list(self, *prefixes: str, also: str | None = None) -> Listing:
+        """All keys that start with one of `prefixes`, and the key `also`, in order."""
         async with self._turn() as contents:
-            found = sorted(filter(keys_of(prefix, also), contents.entries))
+            found = sorted(filter(keys_of(prefixes, also), contents.entries))
             return Listing(contents.revision, tuple(contents.entries[key] for key in found))
 
     def watch(
-        self, prefix: str, *, after: int, also: str | None = None
+        self, *prefixes: str, after: int, also: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
-        """Changes under `prefix`, and of `also`, of all revisions > `after`."""
-        return contextlib.aclosing(self._follow(keys_of(prefix, also), after, self._breaks))
+        """Changes under `prefixes`, and of `also`, of all revisions > `after`."""
+        return contextlib.aclosing(self._follow(keys_of(prefixes, also), after, self._breaks))
 
     async def aclose(self) -> None:
         """Nothing to close; the contents stay, as a server's would."""

@@ -77,12 +77,12 @@ class FaultyStore:
     async def read(self, keys) -> tuple[KeyValue, ...]:
         return await self._do("read", keys)
 
-    async def list(self, prefix: str, *, also: str | None = None) -> Listing:
-        return await self._do("list", prefix, also=also)
+    async def list(self, *prefixes: str, also: str | None = None) -> Listing:
+        return await self._do("list", *prefixes, also=also)
 
     @contextlib.asynccontextmanager
     async def watch(
-        self, prefix: str, *, after: int, also: str | None = None
+        self, *prefixes: str, after: int, also: str | None = None
     ) -> AsyncIterator[AsyncIterator[Batch]]:
         await self._meet("watch")
         if self.faults.get("stream") == "silent":
@@ -91,7 +91,7 @@ class FaultyStore:
         if self.faults.get("stream") == "ends":
             yield nothing()
             return
-        async with self.inner.watch(prefix, after=after, also=also) as batches:
+        async with self.inner.watch(*prefixes, after=after, also=also) as batches:
             yield batches
 
     async def aclose(self) -> None:

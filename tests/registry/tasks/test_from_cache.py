@@ -5,8 +5,9 @@ import pytest
 
 from meshkit.events import CacheUnusable, EndpointsChanged, EndpointsFromCache
 from meshkit.registry.cache import Cache
+from meshkit.registry.layouts import make_layout
 from meshkit.registry.outage import loop_time
-from tests.registry.tasks.fakes import Bench, names
+from tests.registry.tasks.fakes import Bench, endpoint, names
 
 pytestmark = pytest.mark.anyio
 
@@ -181,4 +182,23 @@ async def test_what_cannot_be_written_is_told_once_and_harms_nobody(bench: Bench
         assert names(watch) == ["a", "b", "c"]
     [told] = bench.events.of(CacheUnusable)
     assert str(tmp_path) in told.reason
+    await registry.aclose()
+
+
+async def test_each_layout_that_is_read_is_kept(bench: Bench, cache: Cache):
+    kratos = make_layout("kratos")
+    await bench.store.inner.put(dict([kratos.encode("default", endpoint("k"))]), lease=0)
+    await bench.write("a")
+    registry = bench.make(cache=cache, read=[kratos])
+    with registry.watch("hello"):
+        await anyio.sleep(0.1)
+    await registry.aclose()
+    bench.store.go_down()
+    registry = bench.make(cache=cache, read=[kratos])
+    with registry.watch("hello") as watch:
+        await anyio.sleep(60)
+        assert names(watch) == ["a", "k"]
+        layouts = registry.status().watches["hello"].layouts
+        assert layouts == {"a": "meshkit", "k": "kratos"}
+    bench.store.come_back()
     await registry.aclose()

@@ -1,4 +1,4 @@
-"""One endpoint in several layouts: announced, repaired and withdrawn as one."""
+"""One endpoint in several layouts: announced, repaired, withdrawn and read as one."""
 
 import anyio
 import pytest
@@ -84,4 +84,72 @@ async def test_what_is_written_besides_is_read_by_its_own_readers(bench: Bench):
     assert [e.address for e in await reader.endpoints("hello")] == ["10.0.0.5:1"]
     assert len(await registry.endpoints("hello")) == 1
     await reader.aclose()
+    await registry.aclose()
+
+
+OTHERS = {
+    "hello/7587883412345678901": b"10.0.0.6:1",
+    "/microservices/hello/k": b'{"id":"k","name":"hello","endpoints":["grpc://10.0.0.7:1"]}',
+    "/microservices/more/m": b'{"id":"m","name":"more","endpoints":["grpc://10.0.0.8:1"]}',
+}
+
+
+def reading(bench: Bench, *names: str) -> Registry:
+    return bench.make(
+        also=[make_layout(each) for each in NAMES], read=list(map(make_layout, names))
+    )
+
+
+def ids(watch):
+    return [each.id for each in watch.latest.value.endpoints]
+
+
+async def test_endpoints_of_all_layouts_are_one_set(bench: Bench):
+    """An endpoint of ours that stands in several of them is in it once, with all it says."""
+    registry = reading(bench, "kratos", "go-zero")
+    await bench.store.inner.put(OTHERS, lease=0)
+    registration = await registry.register([ENDPOINT])
+    with registry.watch("hello") as watch:
+        await anyio.sleep(0.1)
+        assert ids(watch) == ["10.0.0.6:1", "a", "k"]
+        assert registry.status().watches["hello"].layouts == {
+            "10.0.0.6:1": "go-zero",
+            "a": "meshkit",
+            "k": "kratos",
+        }
+        assert list(await registry.endpoints("hello")) == list(watch.latest.value.endpoints)
+        assert await registry.services() == ("hello", "kitex", "more")  # go-zero has no prefix
+        assert len(bench.store.times("watch")) == 1
+        await registration.withdraw()
+        await anyio.sleep(0.1)
+        assert ids(watch) == ["10.0.0.6:1", "k"]
+        await bench.store.inner.delete(["hello/7587883412345678901"])
+        await anyio.sleep(0.1)
+        assert ids(watch) == ["k"]
+    await registry.aclose()
+
+
+async def test_names_of_services_in_all_layouts(bench: Bench):
+    registry = reading(bench, "kratos")
+    names = registry.watch_services()
+    await bench.store.inner.put(OTHERS, lease=0)
+    await bench.write("a", service="ours")
+    await anyio.sleep(0.1)
+    assert names.value == {"hello", "more", "ours"}
+    await registry.aclose()
+
+
+async def test_the_last_server_of_one_layout_may_leave(bench: Bench):
+    """It is believed, as nobody else's absence is: others renew their leases in another layout."""
+    registry = reading(bench, "kratos")
+    leases = [(await bench.store.inner.grant(60)).lease for _ in range(2)]
+    theirs = dict([make_layout("kratos").encode("default", endpoint("k"))])
+    await bench.store.inner.put(theirs, lease=leases[0])
+    await bench.write("a", lease=leases[1])
+    with registry.watch("hello") as watch:
+        await anyio.sleep(0.1)
+        assert ids(watch) == ["a", "k"]
+        await bench.store.inner.revoke(leases[0])
+        await anyio.sleep(0.1)
+        assert ids(watch) == ["a"]
     await registry.aclose()
