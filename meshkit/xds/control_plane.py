@@ -28,6 +28,7 @@ _CHANNEL_ARGUMENTS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 10_000),  # a client that vanished is not in the status for ever
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.bdp_probe", 0),  # a ping for each answer to an answer; they are small
 )
 
 
