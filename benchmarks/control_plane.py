@@ -31,6 +31,7 @@ from meshkit.endpoint import Endpoint
 from meshkit.envoy import EnvoyFlags, envoy, find_envoy
 from meshkit.registry.etcd import EtcdOptions, EtcdStore
 from meshkit.registry.layouts import DEFAULT_NAMESPACE, make_layout
+from meshkit.server.health import Health
 from meshkit.testing import EtcdProcess
 from meshkit.testing.etcd import free_ports
 from meshkit.xds import (
@@ -44,7 +45,7 @@ from meshkit.xds import (
 
 SWAPS = 60  # through each
 TARGET = 0.015  # seconds, of the median
-PAUSE = 0.2  # seconds between two swaps
+PAUSE = 0.1  # seconds between two swaps
 
 _LAYOUT = make_layout()
 
@@ -57,8 +58,12 @@ def measure_xds() -> None:
         command += ["--registry", etcd.url, "--bind", "127.0.0.1:0"]
         with running(command) as process:
             address = process.stdout.readline().split()[-1]
-            asyncio.run(_measure_swaps(etcd, address))
-            asyncio.run(measure_fanout(etcd, address, process.pid))
+            asyncio.run(_measure(etcd, address, process.pid))
+
+
+async def _measure(etcd: EtcdProcess, address: str, pid: int) -> None:
+    await _measure_swaps(etcd, address)
+    await measure_fanout(etcd, address, pid)
 
 
 async def _measure_swaps(etcd: EtcdProcess, address: str) -> None:
@@ -97,6 +102,9 @@ async def _server(name: str) -> AsyncIterator[int]:
 
     server = grpc.aio.server()
     add_GreeterServicer_to_server(Greeter(), server)
+    health = Health()  # of which our channel asks
+    health.add_to(server)
+    health.serve(())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
