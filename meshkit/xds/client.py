@@ -12,10 +12,11 @@ from meshkit.errors import ConfigError
 from meshkit.events import Emit, XdsNamesRefused
 from meshkit.xds.catalogue import Catalogue, Followed, Wake
 from meshkit.xds.envoy import METADATA_KEY, EnvoyScope
+from meshkit.xds.exchange import WILDCARD, Absent, Found
 from meshkit.xds.listeners import listener_of_port
 from meshkit.xds.names import BY_AUTHORITY, Family, is_service_name, service_of
 from meshkit.xds.resources import CLUSTER, LISTENER, ROUTE, Resource
-from meshkit.xds.subscription import WILDCARD, Absent, Found, Subscriptions
+from meshkit.xds.subscription import Subscriptions
 from meshkit.xds.translation import Audience
 
 __all__ = ["Client", "ClientView"]

@@ -62,8 +62,7 @@ def assignment(
 ) -> Any:
     """The `ClusterLoadAssignment` of a cluster.
 
-    Endpoints that leave, and those of weight 0, are `DRAINING`: their calls end in peace and they
-    get no others. Of several with one address, which clients refuse, the first stands.
+    Who leaves, or has weight 0, is `DRAINING`: without new calls. An address is there once.
 
     Args:
         name: of the cluster.
@@ -73,14 +72,14 @@ def assignment(
         shares: what part of the calls each zone gets; None: as much as its weights.
     """
     localities: dict[tuple[str, str], list[tuple[int, Any]]] = {}
-    addresses: set[tuple[str, int]] = set()
+    addresses = set()
     for endpoint in endpoints:
         host, port = split_address(endpoint.address)
         ip = host if _is_ip(host) else hosts.get(host)
         if ip is None or (ip, port) in addresses:
             continue
         addresses.add((ip, port))
-        found = _lb_endpoint(ip, port, endpoint.weight, is_leaving(endpoint))
+        found = _lb_endpoint(ip, port, endpoint)
         localities.setdefault(grouping.place(endpoint), []).append((endpoint.weight, found))
     weights = _weights(localities, shares)
     return ClusterLoadAssignment(
@@ -122,11 +121,12 @@ def is_leaving(endpoint: Endpoint) -> bool:
     return endpoint.state is State.DRAINING or endpoint.weight == 0
 
 
-def _lb_endpoint(ip: str, port: int, weight: int, leaving: bool) -> Any:
-    found = LbEndpoint(load_balancing_weight=UInt32Value(value=min(max(weight, 1), _MAX_WEIGHT)))
+def _lb_endpoint(ip: str, port: int, endpoint: Endpoint) -> Any:
+    weight = min(max(endpoint.weight, 1), _MAX_WEIGHT)
+    found = LbEndpoint(load_balancing_weight=UInt32Value(value=weight))
     address = found.endpoint.address.socket_address
     address.address, address.port_value = ip, port
-    if leaving:
+    if is_leaving(endpoint):
         found.health_status = DRAINING
     return found
 

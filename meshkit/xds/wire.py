@@ -14,7 +14,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
     DiscoveryResponse,
 )
 
-from meshkit.xds.subscription import Answer, Change
+from meshkit.xds.exchange import Answer, Change
 
 __all__ = ["Delta", "StateOfTheWorld", "Variant"]
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshkit.xds.exchange import WILDCARD, Absent, Change
 from meshkit.xds.resources import CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE, Resource
-from meshkit.xds.subscription import WILDCARD, Absent, Change, Subscriptions
+from meshkit.xds.subscription import Subscriptions
 
 BOTH = pytest.mark.parametrize("delta", [False, True])
 LISTED = {LISTENER, CLUSTER}

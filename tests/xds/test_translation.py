@@ -27,11 +27,11 @@ from hypothesis import strategies as st
 from meshkit import Endpoint, EndpointSet, ServiceConfig, State
 from meshkit.balancer import POLICIES, Selector
 from meshkit.xds.envoy import Port, TlsFiles
+from meshkit.xds.exchange import Answer
 from meshkit.xds.listeners import listener_of_port
 from meshkit.xds.names import Family, cluster_name, is_service_name, service_of
 from meshkit.xds.resources import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, version_of
 from meshkit.xds.routes import route_by_authority
-from meshkit.xds.subscription import Answer
 from meshkit.xds.translation import Audience, Translation
 from meshkit.xds.wire import Delta, StateOfTheWorld
 
