@@ -60,16 +60,17 @@ protos: ## generate the Python code of protos/
 	$(CURRENT_VENV)/bin/python protos/generate.py meshkit/testing/v1/echo.proto tests/stubs_current
 
 # Without a `go_package` in the file, which is as its authors wrote it, Go's generators are told one.
-GO_PACKAGE = module=meshkit/interop,Mhelloworld.proto=meshkit/interop/hello
+GO_MODULE = examples/three_models/go
+GO_PACKAGE = module=meshkit/greeting,Mhelloworld.proto=meshkit/greeting/hello
 
-goprotos: ## generate the Go code of protos/ for make interop; needs Go
+goprotos: ## generate the Go code of protos/; needs Go
 	$(call make_venv,$(PROTOS_VENV))
 	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==$(PROTOS_TOOLS)
 	GOBIN=$(CURDIR)/build/interop/tools go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 	GOBIN=$(CURDIR)/build/interop/tools go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 	PATH=$(CURDIR)/build/interop/tools:$$PATH $(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \
-		--go_out=tests/interop/go --go_opt=$(GO_PACKAGE) \
-		--go-grpc_out=tests/interop/go --go-grpc_opt=$(GO_PACKAGE) helloworld.proto
+		--go_out=$(GO_MODULE) --go_opt=$(GO_PACKAGE) \
+		--go-grpc_out=$(GO_MODULE) --go-grpc_opt=$(GO_PACKAGE) helloworld.proto
 
 clean: ## remove all that was made here, the virtual environments included
 	rm -rf $(VENV) $(PROTOS_VENV) $(CURRENT_VENV) build dist

@@ -29,6 +29,7 @@ RUN_ELSEWHERE = {
     "meshkit xds ": "tests/xds and tests/cli run the same commands",
     "meshkit gateway --print": "tests/ingress does the same",
     "meshkit sidecar --registry": "tests/ingress starts the same sidecar",
+    "cd examples/three_models/go": "tests/interop runs the same program by each way",
     "etcdctl get --prefix meshkit/": "the tutorial does the same; here it would show nothing",
 }
 CONSOLE_PAGES = (

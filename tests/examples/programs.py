@@ -57,14 +57,20 @@ def _caught(status):
     return int(mask, 16)
 
 
+def program(*arguments, registry=None, **environ):
+    """`python -m arguments...` for the length of a block."""
+    if registry:
+        environ["MESHKIT_REGISTRY"] = registry
+    return started(sys.executable, "-m", *arguments, PYTHONUNBUFFERED="1", **environ)
+
+
 @contextlib.asynccontextmanager
-async def program(*arguments, registry=None):
-    """`python -m arguments...`, in a process group of its own; nothing of it survives the block."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("MESHKIT_")}
-    environ |= {"PYTHONUNBUFFERED": "1"} | ({"MESHKIT_REGISTRY": registry} if registry else {})
+async def started(*command, **environ):
+    """A command in a process group of its own; nothing of it survives the block."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("MESHKIT_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *arguments),
-        env=environ,
+        *command,
+        env=ours | environ,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -76,6 +82,16 @@ async def program(*arguments, registry=None):
             os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
         process._transport.close()
+
+
+async def bootstrap(plane, folder):
+    """The file that clients of a control plane are started with, as `meshkit` prints it."""
+    words = ("meshkit", "xds", "bootstrap", "--server", plane.address)
+    async with program(*words) as printing:
+        assert await printing.ended() == (0, "")
+    file = folder / "bootstrap.json"
+    file.write_text("\n".join(printing.lines))
+    return str(file)
 
 
 async def gone(sets):

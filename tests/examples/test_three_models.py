@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from contextlib import AsyncExitStack
 
-import anyio
-import grpc
 import pytest
 
-from examples.hello.helloworld_pb2 import HelloRequest
-from examples.hello.helloworld_pb2_grpc import GreeterStub
 from meshkit import Mesh
 from meshkit.testing import free_ports
 from tests.envoy.conftest import envoy_binary
-from tests.examples.programs import program
-from tests.ingress.proxies import CONFIGURATIONS, binary, running
+from tests.examples.programs import bootstrap, program
+from tests.ingress.proxies import CONFIGURATIONS, binary, running, until_all_answer
 
 __all__ = ["envoy_binary"]
 
@@ -51,20 +46,6 @@ async def both_answer(servers, client):
     assert all(int(count) >= 5 for count in counts.values())
 
 
-async def until_both_answer(servers, address, authority="hello_service"):
-    """The proxy has heard of both."""
-    options = [("grpc.default_authority", authority), ("grpc.max_reconnect_backoff_ms", 100)]
-    waited_for = set(servers)
-    async with grpc.aio.insecure_channel(address, options) as channel:
-        with anyio.fail_after(20):
-            while waited_for:
-                try:
-                    reply = await GreeterStub(channel).SayHello(HelloRequest(name="A"), timeout=5)
-                    waited_for.discard(reply.message.split()[-1])
-                except grpc.aio.AioRpcError:
-                    await anyio.sleep(0.05)
-
-
 async def test_native(registry, servers):
     async with program("examples.three_models.native", registry=registry) as client:
         await both_answer(servers, client)
@@ -77,7 +58,7 @@ async def test_central_proxy_envoy(registry, servers, envoy_binary):
     words = ("meshkit", "gateway", "--concurrency", "1", "--listen", address)
     async with program(*words, registry=registry) as gateway:
         await gateway.until("gateway on")
-        await until_both_answer(servers, address)
+        await until_all_answer(servers, address)
         async with program("examples.three_models.central_proxy", address) as client:
             await both_answer(servers, client)
 
@@ -89,7 +70,7 @@ async def test_central_proxy_haproxy(registry, servers):
     async with Mesh(registry) as mesh, mesh.dns() as responder:
         environ = {"PORT": str(port), "DNS_PORT": str(responder.port)}
         with running(haproxy, "-db", "-q", "-f", str(file), **environ):
-            await until_both_answer(servers, address)
+            await until_all_answer(servers, address)
             async with program("examples.three_models.central_proxy", address) as client:
                 await both_answer(servers, client)
 
@@ -103,13 +84,8 @@ async def test_sidecar(registry, servers, envoy_binary):
         await both_answer(servers, client)
 
 
-async def test_proxyless(registry, servers, tmp_path, monkeypatch):
+async def test_proxyless(registry, servers, tmp_path):
     async with Mesh(registry) as mesh, mesh.xds("127.0.0.1:0") as plane:
-        words = ("meshkit", "xds", "bootstrap", "--server", plane.address)
-        async with program(*words) as printing:
-            assert await printing.ended() == (0, "")
-        file = tmp_path / "bootstrap.json"
-        file.write_text("\n".join(printing.lines))
-        monkeypatch.setitem(os.environ, "GRPC_XDS_BOOTSTRAP", str(file))
-        async with program("examples.three_models.proxyless") as client:
+        known = {"GRPC_XDS_BOOTSTRAP": await bootstrap(plane, tmp_path)}
+        async with program("examples.three_models.proxyless", **known) as client:
             await both_answer(servers, client)

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import anyio
@@ -57,3 +57,17 @@ async def seconds_until(channel: grpc.aio.Channel, name: str, *, within: float =
                 if await greeted(channel) == name:
                     return time.monotonic() - began
             await anyio.sleep(0.002)
+
+
+async def until_all_answer(servers: Iterable[str], address: str) -> None:
+    """Return when the proxy has heard of all `servers` of hello_service, by the last words of
+    their answers."""
+    options = [("grpc.default_authority", "hello_service"), ("grpc.max_reconnect_backoff_ms", 100)]
+    waited_for = set(servers)
+    async with grpc.aio.insecure_channel(address, options) as channel:
+        with anyio.fail_after(20):
+            while waited_for:
+                try:
+                    waited_for.discard((await greeted(channel)).split()[-1])
+                except grpc.aio.AioRpcError:
+                    await anyio.sleep(0.05)

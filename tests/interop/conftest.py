@@ -26,23 +26,33 @@ def framework(request: pytest.FixtureRequest) -> Framework:
 @pytest.fixture(scope="session")
 def programs() -> Path:
     """The folder of the programs; whoever asks is skipped where they cannot be built."""
+    # Kubernetes, which go-zero could ask too, is half of all that would have to be compiled.
+    packages = ["-tags=no_k8s", "./xds", *(f"./{framework.program}" for framework in FRAMEWORKS)]
+    return _build(SOURCES, *packages)
+
+
+@pytest.fixture(scope="session")
+def greeting() -> Path:
+    """The program of examples/three_models; the same holds for it."""
+    return _build(ROOT / "examples" / "three_models" / "go", ".") / "greeting"
+
+
+def _build(sources: Path, *packages: str) -> Path:
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         pytest.skip("there is no Go here")
-    # Kubernetes, which go-zero could ask too, is half of all that would have to be compiled.
-    packages = ["-tags=no_k8s", "./xds", *(f"./{framework.program}" for framework in FRAMEWORKS)]
-    fetched = _run(go, "list", "-deps", *packages)
+    fetched = _run(sources, go, "list", "-deps", *packages)
     if fetched.returncode and _ABSENT.search(fetched.stderr):
         pytest.skip(f"Go cannot get the modules: {fetched.stderr.splitlines()[-1]}")
     assert not fetched.returncode, fetched.stderr
     folder = BUILD / "bin"
     folder.mkdir(parents=True, exist_ok=True)
-    built = _run(go, "build", "-trimpath", "-ldflags=-s -w", f"-o={folder}/", *packages)
+    built = _run(sources, go, "build", "-trimpath", "-ldflags=-s -w", f"-o={folder}/", *packages)
     assert not built.returncode, built.stderr
     return folder
 
 
-def _run(go: str, *command: str) -> subprocess.CompletedProcess[str]:
+def _run(sources: Path, *command: str) -> subprocess.CompletedProcess[str]:
     own = {
         "GOCACHE": str(BUILD / "cache"),
         "GOMODCACHE": str(BUILD / "modules"),
@@ -50,8 +60,8 @@ def _run(go: str, *command: str) -> subprocess.CompletedProcess[str]:
         "GOTOOLCHAIN": "local",
     }
     return subprocess.run(
-        [go, *command],
-        cwd=SOURCES,
+        command,
+        cwd=sources,
         env=os.environ | own,
         capture_output=True,
         text=True,

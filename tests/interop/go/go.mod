@@ -12,6 +12,7 @@ require (
 	go.etcd.io/etcd/client/v3 v3.5.21
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
+	meshkit/greeting v0.0.0
 )
 
 require (
@@ -139,3 +140,5 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.0 // indirect
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
+
+replace meshkit/greeting => ../../../examples/three_models/go

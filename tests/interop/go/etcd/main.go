@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"meshkit/interop/hello"
+	"meshkit/greeting/hello"
 	"meshkit/interop/peer"
 )
 

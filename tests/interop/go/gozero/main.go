@@ -11,7 +11,7 @@ import (
 	"github.com/zeromicro/go-zero/zrpc"
 	"google.golang.org/grpc"
 
-	"meshkit/interop/hello"
+	"meshkit/greeting/hello"
 	"meshkit/interop/peer"
 )
 

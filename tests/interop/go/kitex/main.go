@@ -14,7 +14,7 @@ import (
 	"github.com/cloudwego/kitex/transport"
 	etcd "github.com/kitex-contrib/registry-etcd"
 
-	"meshkit/interop/hello"
+	"meshkit/greeting/hello"
 	"meshkit/interop/peer"
 )
 

@@ -10,7 +10,7 @@ import (
 	"github.com/go-kratos/kratos/v2/transport/grpc"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"meshkit/interop/hello"
+	"meshkit/greeting/hello"
 	"meshkit/interop/peer"
 )
 

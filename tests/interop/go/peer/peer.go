@@ -19,7 +19,7 @@ import (
 	"strconv"
 	"time"
 
-	"meshkit/interop/hello"
+	"meshkit/greeting/hello"
 )
 
 const patience = 5 * time.Second

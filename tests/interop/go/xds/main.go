@@ -24,7 +24,7 @@ import (
 	_ "google.golang.org/grpc/xds"
 	"google.golang.org/grpc/xds/csds"
 
-	"meshkit/interop/hello"
+	"meshkit/greeting/hello"
 )
 
 func main() {
