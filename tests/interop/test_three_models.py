@@ -57,7 +57,7 @@ async def servers(mesh):
 @pytest.fixture
 def command(greeting, servers):
     """The program, which greets again and again."""
-    return (str(greeting), "-every=10ms")
+    return (str(greeting), "-forever", "-pause=1ms")
 
 
 @pytest.fixture

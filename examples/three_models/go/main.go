@@ -35,7 +35,9 @@ const (
 
 func main() {
 	etcd := flag.String("etcd", "127.0.0.1:2379", "host:port of etcd, for its targets")
-	every := flag.Duration("every", 0, "greet again after this time, until Ctrl-C")
+	// The first connection would take all calls, before the second one stands.
+	pause := flag.Duration("pause", 50*time.Millisecond, "after each call")
+	forever := flag.Bool("forever", false, "call and count until Ctrl-C")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		log.Fatal("which target? 127.0.0.1:8080, etcd:///meshkit/default/hello_service or xds:///hello_service")
@@ -46,14 +48,10 @@ func main() {
 		log.Fatal(err)
 	}
 	defer channel.Close()
-	for {
-		if err := greet(channel); err != nil {
+	for again := true; again; again = *forever {
+		if err := greet(channel, *pause); err != nil {
 			log.Fatal(err)
 		}
-		if *every == 0 {
-			return
-		}
-		time.Sleep(*every)
 	}
 }
 
@@ -79,7 +77,7 @@ func dial(target, etcd string) (*grpc.ClientConn, error) {
 	return grpc.NewClient(target, options...)
 }
 
-func greet(channel *grpc.ClientConn) error {
+func greet(channel *grpc.ClientConn, pause time.Duration) error {
 	greeter := hello.NewGreeterClient(channel)
 	answered := map[string]int{}
 	for range calls {
@@ -88,6 +86,7 @@ func greet(channel *grpc.ClientConn) error {
 			return err
 		}
 		answered[who]++
+		time.Sleep(pause)
 	}
 	fmt.Printf("%d calls, answered by:\n", calls)
 	for _, who := range slices.Sorted(maps.Keys(answered)) {
