@@ -22,6 +22,8 @@ __all__ = ["ADS", "cluster"]
 
 ADS: Final = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=V3)
 _ANY_NUMBER: Final = 2**32 - 1
+_COMPARED: Final = 2
+"""Endpoints at least: the only one there is gets calls, however they end."""
 _PROTOCOL: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -72,11 +74,13 @@ def _limits(breaker: CircuitBreaker | None) -> Any:
 def _outliers(detection: OutlierDetection) -> Any:
     """Everything is said: what is left out is on in one family and off in the other."""
     rate, share = detection.success_rate_ejection, detection.failure_percentage_ejection
+    # Ejection is not ignored when too few are left, so it ends before that.
+    most = min(detection.max_ejection_percent, 100 - detection.panic_threshold)
     found = OutlierMessage(
         interval=duration(detection.interval),
         base_ejection_time=duration(detection.base_ejection_time),
         max_ejection_time=duration(max(detection.base_ejection_time, detection.max_ejection_time)),
-        max_ejection_percent=_number(detection.max_ejection_percent),
+        max_ejection_percent=_number(most),
         consecutive_5xx=_number(detection.consecutive_failures or 5),
         enforcing_consecutive_5xx=_number(100 if detection.consecutive_failures else 0),
         enforcing_consecutive_gateway_failure=_number(0),
@@ -85,11 +89,11 @@ def _outliers(detection: OutlierDetection) -> Any:
     )
     if rate is not None:
         found.success_rate_stdev_factor.value = rate.stdev_factor
-        found.success_rate_minimum_hosts.value = rate.minimum_hosts
+        found.success_rate_minimum_hosts.value = max(_COMPARED, rate.minimum_hosts)
         found.success_rate_request_volume.value = rate.request_volume
     if share is not None:
         found.failure_percentage_threshold.value = share.threshold
-        found.failure_percentage_minimum_hosts.value = share.minimum_hosts
+        found.failure_percentage_minimum_hosts.value = max(_COMPARED, share.minimum_hosts)
         found.failure_percentage_request_volume.value = share.request_volume
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -62,6 +63,7 @@ class Translation:
         self.service: Final = service
         self._lingering = tuple(lingering)
         self._endpoints = endpoints
+        self._has_outliers = config is not None and config.outlier_detection is not None
         self._config = merge({"registry": config, "defaults": DEFAULTS}).config
         self._hosts = hosts
         self._made: dict[tuple[str, str, Audience], Resource | None] = {}
@@ -99,7 +101,7 @@ class Translation:
         if name in self.clusters:
             if type_url == CLUSTER:
                 zoned = self._shares(audience.zone) is not None
-                return cluster(name, self._config, audience.family, zoned=zoned)
+                return cluster(name, self._config_of(audience.family), audience.family, zoned=zoned)
             if type_url == ENDPOINT:
                 return self._assignment(name, audience)
         if name == self.service:
@@ -108,6 +110,16 @@ class Translation:
             if type_url == LISTENER and audience.family is Family.GRPC:
                 return listener_of_name(name)
         return None
+
+    def _config_of(self, family: Family) -> ServiceConfig:
+        """What holds for the clusters of a family.
+
+        gRPC's clients hold each status but OK against an endpoint, NOT_FOUND included (gRFC A50),
+        so that they judge only if somebody has chosen that.
+        """
+        if family is Family.GRPC and not self._has_outliers:
+            return dataclasses.replace(self._config, outlier_detection=None)
+        return self._config
 
     def _assignment(self, name: str, audience: Audience) -> Any:
         selector = self.clusters[name]

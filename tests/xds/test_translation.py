@@ -226,22 +226,43 @@ def test_there_is_no_limit_that_nobody_chose(audience):
     assert found.circuit_breakers.thresholds[0].max_requests.value == 7
 
 
-def test_outliers():
-    config = {
-        "outlierDetection": {
-            "interval": "2s",
-            "consecutiveFailures": 0,
-            "successRateEjection": {"stdevFactor": 1000},
-        }
-    }
-    found = message(translated(config=config).find(CLUSTER, "s", GRPC)).outlier_detection
+def outliers(audience, **config):
+    translation = translated(config={"outlierDetection": config} if config else None)
+    return message(translation.find(CLUSTER, "s", audience)).outlier_detection
+
+
+@BOTH
+def test_outliers(audience):
+    rate = {"stdevFactor": 1000, "requestVolume": 7}
+    found = outliers(audience, interval="2s", consecutiveFailures=0, successRateEjection=rate)
     assert found.interval.seconds == 2
     assert found.enforcing_consecutive_5xx.value == 0
     assert found.enforcing_success_rate.value == 100
     assert found.success_rate_stdev_factor.value == 1000
-    plain = message(translated().find(CLUSTER, "s", GRPC)).outlier_detection
+    assert found.success_rate_request_volume.value == 7
+    plain = outliers(audience, interval="2s")
     assert plain.enforcing_success_rate.value == 0  # said, since left out it is on
     assert plain.HasField("enforcing_success_rate")
+
+
+def test_grpc_looks_for_outliers_only_where_somebody_has_chosen_it():
+    """To it, NOT_FOUND is a failure."""
+    [of_grpc, of_envoy] = (
+        message(translated(config={}).find(CLUSTER, "s", a)) for a in (GRPC, ENVOY)
+    )
+    assert not of_grpc.HasField("outlier_detection")
+    assert of_envoy.outlier_detection.enforcing_failure_percentage.value == 100
+
+
+@BOTH
+def test_somebody_is_left(audience):
+    every = {"minimumHosts": 1}
+    found = outliers(audience, failurePercentageEjection=every, successRateEjection=every)
+    assert found.failure_percentage_minimum_hosts.value == 2
+    assert found.success_rate_minimum_hosts.value == 2
+    for most, panic, expected in ((100, 30, 70), (20, 30, 20), (100, 0, 100)):
+        found = outliers(audience, maxEjectionPercent=most, panicThreshold=panic)
+        assert found.max_ejection_percent.value == expected
 
 
 def test_envoy_needs_more():
@@ -373,6 +394,36 @@ def test_envoy_tries_again_what_reached_nobody_on_another_host():
     [route] = routes(translated(), ENVOY)
     assert route.route.retry_policy.retry_on == "connect-failure,refused-stream"
     assert route.route.retry_policy.retry_host_predicate
+
+
+def test_what_envoy_takes_for_unavailable():
+    """It has the code only of calls that it has given up: until then, they were cut off."""
+
+    def retried(code):
+        retry = {
+            "maxAttempts": 2,
+            "initialBackoff": "0.1s",
+            "maxBackoff": "1s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": [code],
+        }
+        config = {"methodConfig": [{"name": [{}], "retryPolicy": retry}]}
+        return tuple(
+            routes(translated(config=config), audience)[0].route.retry_policy
+            for audience in (GRPC, ENVOY)
+        )
+
+    of_grpc, of_envoy = retried("UNAVAILABLE")
+    assert of_envoy.retry_on == "unavailable,connect-failure,refused-stream,reset"
+    assert of_grpc.retry_on == "unavailable"
+    assert "reset" not in retried("INTERNAL")[1].retry_on.split(",")
+
+
+def test_envoy_looks_long_for_an_endpoint_that_it_has_not_tried():
+    """Those that are dead have no calls under way, and are chosen first for that."""
+    [of_envoy], [of_grpc] = (routes(translated(), audience) for audience in (ENVOY, GRPC))
+    assert of_envoy.route.retry_policy.host_selection_retry_max_attempts == 20
+    assert not of_grpc.route.HasField("retry_policy")
 
 
 def test_keys():
