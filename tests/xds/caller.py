@@ -1,6 +1,8 @@
 """A client with gRPC's own xDS: one line in, one line of JSON out. Needs only grpcio.
 
 call 20 x-canary=1    who answered how many of 20 calls, and the errors
+begin 3 held          sends 3 calls that say "held", for which nobody waits
+ended                 who answered those that have ended by now, and the errors
 wait 5                who answered a call that waits until it can be sent, and after how long
 state                 what it made of each resource, by type and name (needs grpcio-csds)
 """
@@ -19,15 +21,33 @@ def greeting(reply):
     return reply[2:].decode()
 
 
+def greeter(name):
+    """The HelloRequest, likewise."""
+    return b"\n" + bytes([len(name)]) + name.encode()
+
+
+async def ask(say_hello, request=b"", **options):
+    try:
+        return await say_hello(request, **options)
+    except grpc.aio.AioRpcError as error:
+        return f"{error.code().name}: {error.details()}"
+
+
 async def call(say_hello, count, *pairs):
     metadata = [tuple(pair.split("=", 1)) for pair in pairs]
-    found = Counter()
+    return Counter([await ask(say_hello, timeout=10, metadata=metadata) for _ in range(int(count))])
+
+
+begun = []
+
+
+async def begin(say_hello, count, name):
     for _ in range(int(count)):
-        try:
-            found[await say_hello(b"", timeout=10, metadata=metadata)] += 1
-        except grpc.aio.AioRpcError as error:
-            found[f"{error.code().name}: {error.details()}"] += 1
-    return found
+        begun.append(asyncio.ensure_future(ask(say_hello, greeter(name), timeout=60)))
+
+
+async def ended(_say_hello):
+    return Counter(each.result() for each in begun if each.done())
 
 
 async def wait(say_hello, timeout):
@@ -54,7 +74,7 @@ async def state(_say_hello):
 
 
 async def main():
-    commands = {"call": call, "wait": wait, "state": state}
+    commands = {each.__name__: each for each in (call, begin, ended, wait, state)}
     loop = asyncio.get_running_loop()
     async with grpc.aio.insecure_channel("xds:///hello_service") as channel:
         say_hello = channel.unary_unary(

@@ -35,6 +35,18 @@ class GrpcClient:
         pairs = (f"{name.replace('_', '-')}={value}" for name, value in headers.items())
         return await self._ask("call", count, *pairs)
 
+    async def begin(self, count: int = 1, name: str = "held") -> None:
+        """Send `count` calls that say `name`; nobody waits for them."""
+        await self._ask("begin", count, name)
+
+    async def ended(self) -> dict[str, int]:
+        """Who answered those that have ended by now, or which status they had."""
+        return await self._ask("ended")
+
+    async def accepts_all(self) -> bool:
+        """Whether it took all it was sent."""
+        return set((await self.state()).values()) == {"ACKED"}
+
     async def wait(self, timeout: float = 10.0) -> dict[str, Any]:
         """Who answered a call that waits, and after how many seconds."""
         return await self._ask("wait", timeout)

