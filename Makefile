@@ -30,7 +30,8 @@ check: $(INSTALLED) ## format, lint, types, and which way imports point
 	$(BIN)/lint-imports
 
 interop: $(INSTALLED) $(ENVOY) ## programs of Go frameworks, Envoys and ours in one mesh; builds the first where Go is
-	$(BIN)/python -m pytest -m 'interop or envoy' $(ARGS)
+	-$(BIN)/python -m tests.interop.build
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'interop or envoy' $(ARGS)
 
 demo: $(INSTALLED) ## servers come, go and die; no call is lost
 	$(BIN)/python -m examples.demo

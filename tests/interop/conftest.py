@@ -1,21 +1,12 @@
 """Programs in Go, built when the first test asks for one."""
 
-import os
-import re
-import shutil
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.interop.build import AbsentError, build_greeting, build_programs
 from tests.interop.programs import FRAMEWORKS, NAME, Framework
-
-ROOT = Path(__file__).parents[2]
-SOURCES = Path(__file__).parent / "go"
-BUILD = ROOT / "build" / "interop"
-
-# Not here: Go, the Go that the modules ask for, or the modules.
-_ABSENT = re.compile(r"requires go >=|https?://|GOPROXY=off")
 
 
 @pytest.fixture(params=FRAMEWORKS, ids=NAME)
@@ -26,44 +17,17 @@ def framework(request: pytest.FixtureRequest) -> Framework:
 @pytest.fixture(scope="session")
 def programs() -> Path:
     """The folder of the programs; whoever asks is skipped where they cannot be built."""
-    # Kubernetes, which go-zero could ask too, is half of all that would have to be compiled.
-    packages = ["-tags=no_k8s", "./xds", *(f"./{framework.program}" for framework in FRAMEWORKS)]
-    return _build(SOURCES, *packages)
+    return _built(build_programs)
 
 
 @pytest.fixture(scope="session")
 def greeting() -> Path:
     """The program of examples/three_models; the same holds for it."""
-    return _build(ROOT / "examples" / "three_models" / "go", ".") / "greeting"
+    return _built(build_greeting)
 
 
-def _build(sources: Path, *packages: str) -> Path:
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if go is None:
-        pytest.skip("there is no Go here")
-    fetched = _run(sources, go, "list", "-deps", *packages)
-    if fetched.returncode and _ABSENT.search(fetched.stderr):
-        pytest.skip(f"Go cannot get the modules: {fetched.stderr.splitlines()[-1]}")
-    assert not fetched.returncode, fetched.stderr
-    folder = BUILD / "bin"
-    folder.mkdir(parents=True, exist_ok=True)
-    built = _run(sources, go, "build", "-trimpath", "-ldflags=-s -w", f"-o={folder}/", *packages)
-    assert not built.returncode, built.stderr
-    return folder
-
-
-def _run(sources: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    own = {
-        "GOCACHE": str(BUILD / "cache"),
-        "GOMODCACHE": str(BUILD / "modules"),
-        "GOFLAGS": "-modcacherw -buildvcs=false",  # `make clean` has to be able to remove them
-        "GOTOOLCHAIN": "local",
-    }
-    return subprocess.run(
-        command,
-        cwd=sources,
-        env=os.environ | own,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _built(build: Callable[[], Path]) -> Path:
+    try:
+        return build()
+    except AbsentError as error:
+        pytest.skip(str(error))

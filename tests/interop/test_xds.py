@@ -13,7 +13,7 @@ import pytest
 from meshkit.balancer import POLICIES
 from meshkit.xds import ControlPlaneAddress
 from meshkit.xds.status import fetch_status
-from tests.interop.conftest import BUILD
+from tests.interop.build import BUILD
 from tests.xds.grpc_client import PYTHON, grpc_client
 from tests.xds.world import SERVICE, eventually, world
 
