@@ -5,16 +5,22 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
+import grpc
 import pytest
 
+from meshkit import Mesh
 from meshkit.balancer import POLICIES
+from meshkit.testing import free_ports
 from meshkit.xds import ControlPlaneAddress
 from meshkit.xds.status import fetch_status
 from tests.interop.build import BUILD
 from tests.xds.grpc_client import PYTHON, grpc_client
+from tests.xds.test_trouble import Troubled, control_plane, serving
 from tests.xds.world import SERVICE, eventually, world
 
 pytestmark = [
@@ -160,3 +166,46 @@ async def test_shares_headers_retries_limits_and_outliers(command):
             await all_accepted(here.address, 6)
             await here.mesh.configs.withdraw(SERVICE)
             await eventually(lambda: client.call(10, x_canary="1"), lambda found: len(found) == 2)
+
+
+async def test_who_fails_is_ejected(command):
+    detection = {
+        "interval": "0.5s",
+        "baseEjectionTime": "60s",
+        "failurePercentageEjection": {"requestVolume": 3},
+    }
+    bad = Troubled("bad", grpc.StatusCode.INTERNAL)
+    async with (
+        world("interop-outlier") as here,
+        grpc_client(here.address, command=command) as client,
+        serving(here.mesh, Troubled("a")),
+        serving(here.mesh, Troubled("b")),
+        serving(here.mesh, bad),
+    ):
+        await here.mesh.configs.publish(SERVICE, {"outlierDetection": detection})
+        await eventually(lambda: client.call(30), lambda found: found == {"a": 15, "b": 15})
+        before = bad.calls
+        assert before >= 3
+        assert (await client.call(100)).keys() == {"a", "b"}
+        assert bad.calls == before
+        await all_accepted(here.address)
+
+
+async def test_a_killed_control_plane_is_missed_by_no_call(command, tmp_path):
+    url = f"local://{tmp_path}/registry.db"
+    [port] = free_ports(1)
+    bind = f"127.0.0.1:{port}"
+    found: Counter[str] = Counter()
+    async with Mesh(url) as mesh, serving(mesh, Troubled("a")):
+        async with control_plane(url, bind), AsyncExitStack() as stack:
+            client = await stack.enter_async_context(grpc_client(bind, command=command))
+            await eventually(client.call, lambda found: found == {"a": 1})
+            later = stack.pop_all()
+        async with later:
+            assert await client.call(50) == {"a": 50}
+            async with control_plane(url, bind), serving(mesh, Troubled("b")):
+                with anyio.fail_after(40):
+                    while "b" not in found:
+                        found.update(await client.call(2))
+                assert found.keys() == {"a", "b"}
+                await all_accepted(bind)
