@@ -1,10 +1,13 @@
 """Builds the programs in Go; `python -m tests.interop.build` does so before tests ask for them."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.interop.programs import FRAMEWORKS
@@ -19,6 +22,15 @@ _ABSENT = re.compile(r"requires go >=|https?://|GOPROXY=off")
 
 class AbsentError(Exception):
     """They cannot be built here."""
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One process at a time fetches things; the others find them there."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def build_programs() -> Path:

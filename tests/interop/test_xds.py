@@ -18,7 +18,7 @@ from meshkit.balancer import POLICIES
 from meshkit.testing import free_ports
 from meshkit.xds import ControlPlaneAddress
 from meshkit.xds.status import fetch_status
-from tests.interop.build import BUILD
+from tests.interop.build import BUILD, alone
 from tests.xds.grpc_client import PYTHON, grpc_client
 from tests.xds.test_trouble import Troubled, control_plane, serving
 from tests.xds.world import SERVICE, eventually, world
@@ -42,10 +42,14 @@ def grpc_js(request):
     if node is None or npm is None:
         pytest.skip("there is no Node.js here")
     folder = BUILD / "js"
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in JAVASCRIPT.iterdir():
-        shutil.copy(file, folder)
-    _fetch(npm, "ci", "--no-audit", "--no-fund", cwd=folder)
+    wanted, fetched = JAVASCRIPT / "package-lock.json", folder / "fetched"
+    with alone():
+        folder.mkdir(exist_ok=True)
+        for file in JAVASCRIPT.iterdir():
+            shutil.copy(file, folder)
+        if not fetched.exists() or fetched.read_text() != wanted.read_text():
+            _fetch(npm, "ci", "--no-audit", "--no-fund", cwd=folder)
+            fetched.write_text(wanted.read_text())
     return node, str(folder / "xds.js")
 
 
@@ -53,9 +57,10 @@ def oldest_grpcio(request):
     if sys.version_info >= (3, 12):
         pytest.skip(f"grpcio {OLDEST} has no wheels for this Python")
     python = BUILD / "oldest" / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(BUILD / "oldest")], check=True)
-    _fetch(str(python), "-m", "pip", "install", "--quiet", f"grpcio=={OLDEST}")
+    with alone():
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", str(BUILD / "oldest")], check=True)
+        _fetch(str(python), "-m", "pip", "install", "--quiet", f"grpcio=={OLDEST}")
     return (str(python), *PYTHON[1:])
 
 
