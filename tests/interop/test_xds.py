@@ -6,11 +6,9 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
-import grpc
 import pytest
 
 from meshkit import Mesh
@@ -20,7 +18,7 @@ from meshkit.xds import ControlPlaneAddress
 from meshkit.xds.status import fetch_status
 from tests.interop.build import BUILD, alone
 from tests.xds.grpc_client import PYTHON, grpc_client
-from tests.xds.test_trouble import Troubled, control_plane, serving
+from tests.xds.test_trouble import Troubled, control_plane, ejects_who_fails, serving
 from tests.xds.world import SERVICE, eventually, world
 
 pytestmark = [
@@ -179,20 +177,11 @@ async def test_who_fails_is_ejected(command):
         "baseEjectionTime": "60s",
         "failurePercentageEjection": {"requestVolume": 3},
     }
-    bad = Troubled("bad", grpc.StatusCode.INTERNAL)
     async with (
         world("interop-outlier") as here,
         grpc_client(here.address, command=command) as client,
-        serving(here.mesh, Troubled("a")),
-        serving(here.mesh, Troubled("b")),
-        serving(here.mesh, bad),
     ):
-        await here.mesh.configs.publish(SERVICE, {"outlierDetection": detection})
-        await eventually(lambda: client.call(30), lambda found: found == {"a": 15, "b": 15})
-        before = bad.calls
-        assert before >= 3
-        assert (await client.call(100)).keys() == {"a", "b"}
-        assert bad.calls == before
+        await ejects_who_fails(here, client, detection)
         await all_accepted(here.address)
 
 
@@ -201,16 +190,17 @@ async def test_a_killed_control_plane_is_missed_by_no_call(command, tmp_path):
     [port] = free_ports(1)
     bind = f"127.0.0.1:{port}"
     found: Counter[str] = Counter()
-    async with Mesh(url) as mesh, serving(mesh, Troubled("a")):
-        async with control_plane(url, bind), AsyncExitStack() as stack:
-            client = await stack.enter_async_context(grpc_client(bind, command=command))
+    async with (
+        Mesh(url) as mesh,
+        serving(mesh, Troubled("a")),
+        grpc_client(bind, command=command) as client,
+    ):
+        async with control_plane(url, bind):
             await eventually(client.call, lambda found: found == {"a": 1})
-            later = stack.pop_all()
-        async with later:
-            assert await client.call(50) == {"a": 50}
-            async with control_plane(url, bind), serving(mesh, Troubled("b")):
-                with anyio.fail_after(40):
-                    while "b" not in found:
-                        found.update(await client.call(2))
-                assert found.keys() == {"a", "b"}
-                await all_accepted(bind)
+        assert await client.call(50) == {"a": 50}
+        async with control_plane(url, bind), serving(mesh, Troubled("b")):
+            with anyio.fail_after(40):
+                while "b" not in found:
+                    found.update(await client.call(2))
+            assert found.keys() == {"a", "b"}
+            await all_accepted(bind)

@@ -64,6 +64,22 @@ async def taking_turns(client, names):
     await eventually(lambda: client.call(2 * len(names)), lambda found: len(found) == len(names))
 
 
+async def ejects_who_fails(here, client, detection):
+    """Show that with `detection` the one of three servers that fails gets no more calls."""
+    bad = Troubled("bad", grpc.StatusCode.INTERNAL)
+    async with (
+        serving(here.mesh, Troubled("a")),
+        serving(here.mesh, Troubled("b")),
+        serving(here.mesh, bad),
+    ):
+        await here.mesh.configs.publish(SERVICE, {"outlierDetection": detection})
+        await eventually(lambda: client.call(30), lambda found: found == {"a": 15, "b": 15})
+        before = bad.calls
+        assert before >= 3
+        assert (await client.call(100)).keys() == {"a", "b"}
+        assert bad.calls == before
+
+
 RULES = {
     "share": {"failurePercentageEjection": {"requestVolume": 3}},
     "rate": {"successRateEjection": {"stdevFactor": 1000, "minimumHosts": 3, "requestVolume": 3}},
@@ -87,20 +103,11 @@ async def test_who_fails_is_ejected(client_of, rule):
         "failurePercentageEjection": None,
         **RULES[rule],
     }
-    bad = Troubled("bad", grpc.StatusCode.INTERNAL)
     async with (
         world(f"xds-outlier-{client_of.__name__}-{rule}") as here,
         client_of(here.address) as client,
-        serving(here.mesh, Troubled("a")),
-        serving(here.mesh, Troubled("b")),
-        serving(here.mesh, bad),
     ):
-        await here.mesh.configs.publish(SERVICE, {"outlierDetection": detection})
-        await eventually(lambda: client.call(30), lambda found: found == {"a": 15, "b": 15})
-        before = bad.calls
-        assert before >= 3
-        assert (await client.call(100)).keys() == {"a", "b"}
-        assert bad.calls == before
+        await ejects_who_fails(here, client, detection)
         assert await client.accepts_all()
 
 

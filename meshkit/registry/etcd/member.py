@@ -142,13 +142,28 @@ class Stream:
     async def read(self, within: float) -> Any:
         """The next message, or None if none came for `within` seconds.
 
-        A cancelled read would end the stream, so an unfinished one is kept for the next time.
-
         Raises:
             RegistryError: the stream has ended, for the reason given.
         """
+        return await self._step(lambda: self._open().read(), within)
+
+    async def listen(self, take: Callable[[Any], None], within: float) -> None:
+        """Give each message to `take` as it comes; return after `within` seconds.
+
+        The messages that come between two of these calls are taken, too.
+
+        Raises:
+            RegistryError: the stream has ended, for the reason given, or `take` raised it.
+        """
+        await self._step(lambda: _each(self._open(), take), within)
+
+    async def _step(self, begin: Callable[[], Awaitable[Any]], within: float) -> Any:
+        """What comes of reading, or None if nothing has for `within` seconds.
+
+        A cancelled read would end the stream, so an unfinished one is kept for the next time.
+        """
         if self._reading is None:
-            self._reading = asyncio.ensure_future(self._open().read())
+            self._reading = asyncio.ensure_future(begin())
         reading = self._reading
         await asyncio.wait({reading}, timeout=within)
         if not reading.done():
@@ -162,28 +177,6 @@ class Stream:
         if message is grpc.aio.EOF:
             raise RegistryUnavailable(f"etcd at {self.member.endpoint}: it ended the stream")
         return message
-
-    async def listen(self, take: Callable[[Any], None], within: float) -> None:
-        """Give each message to `take` as it comes; return after `within` seconds.
-
-        The messages that come between two of these calls are taken, too.
-
-        Raises:
-            RegistryError: the stream has ended, for the reason given, or `take` raised it.
-        """
-        if self._reading is None:
-            self._reading = asyncio.ensure_future(_each(self._open(), take))
-        reading = self._reading
-        await asyncio.wait({reading}, timeout=within)
-        if not reading.done():
-            return
-        self._reading = None
-        with mapped(self.member.endpoint):
-            try:
-                _outcome(reading)
-            finally:
-                del reading  # as in `_outcome`
-        raise RegistryUnavailable(f"etcd at {self.member.endpoint}: it ended the stream")
 
     async def aclose(self) -> None:
         """End the stream, wait until it has ended, and leave the member; twice is fine.
@@ -205,10 +198,11 @@ class Stream:
             await self.member.leave()
 
 
-async def _each(call: Any, take: Callable[[Any], None]) -> None:
+async def _each(call: Any, take: Callable[[Any], None]) -> Any:
     """Read to the end. One task for all messages: a wait for each would double what they cost."""
     while (message := await call.read()) is not grpc.aio.EOF:
         take(message)
+    return message
 
 
 async def _settled(step: Awaitable[T]) -> T:
