@@ -1,6 +1,7 @@
 """Ring hash, Maglev, sticky: what goes where, and what moves."""
 
 import random
+import time
 from collections import Counter
 from contextlib import suppress
 from itertools import islice
@@ -20,6 +21,7 @@ from meshkit.balancer.policies import (
     policy_named,
     ring_hash,
 )
+from meshkit.balancer.policies.bounded_load import bounded
 from meshkit.balancer.policies.hashing import hash64, numbers_of
 from meshkit.errors import ConfigError
 from meshkit.fields import from_json, to_json
@@ -345,9 +347,79 @@ class TestBoundedLoad:
             client.pick("hot").start()
         assert {node.pending for node in client.balancer.nodes} == {5}
 
+    @settings(deadline=None)
+    @given(
+        steps=st.lists(
+            st.one_of(
+                st.tuples(st.sampled_from(["call", "pick only"]), st.sampled_from(USERS[:40])),
+                st.tuples(st.just("end"), st.integers(0, 50)),
+                st.tuples(st.just("know"), st.sets(st.sampled_from("abcdef"), min_size=1)),
+            ),
+            max_size=80,
+        )
+    )
+    def test_the_total_is_never_too_small_and_soon_right(self, policy, steps):
+        client = Client(policy(key=KEY, hash_balance_factor=125), *"abcd")
+        table = client.balancer.group()._picker._table
+        running = []
+        for what, how in steps:
+            if what == "know":
+                client.know(*sorted(how))
+            elif what != "end":
+                node = client.pick(how)
+                if what == "call":
+                    node.start()
+                    running.append(node)
+            elif running:
+                running.pop(how % len(running)).finish(0.1, 0.1)
+            assert table._total >= sum(node.pending for node in client.balancer.nodes)
+        for _ in range(10):  # each looks at two of six
+            client.pick("anybody")
+        pending = sum(node.pending for node in client.balancer.nodes)
+        assert pending < table._total <= pending + 3
+
+    def test_a_pick_takes_no_longer_when_many_are_busy(self, policy):
+        def busy_picker(size: int):
+            nodes = [FakeNode(endpoint(f"{number}")) for number in range(size)]
+            picker = policy(key=KEY, hash_balance_factor=125).picker(random.Random(1), lambda: 0.0)
+            picker.follow(nodes, ())
+            for number in range(3 * size):
+                picker.pick((), Call(**{KEY: f"{number}"})).start()
+            return picker
+
+        def cost(picker) -> float:
+            began = time.process_time()
+            for user in USERS[:500]:
+                picker.pick((), Call(**{KEY: user})).start()
+            return time.process_time() - began
+
+        few, many = busy_picker(10), busy_picker(4_000)
+        costs = [(cost(many), cost(few)) for _ in range(7)]
+        assert min(many for many, _ in costs) < 4 * min(few for _, few in costs)
+
     def test_the_mean_is_the_least_bound(self, policy):
         with pytest.raises(ConfigError, match="hash_balance_factor: must be an integer of 100"):
             policy(key=KEY, hash_balance_factor=99)
+
+
+def test_a_burst_is_forgotten_though_each_further_call_goes_elsewhere():
+    """So a pick looks at more nodes than it adds."""
+    nodes = [FakeNode(endpoint(f"{number}")) for number in range(2_000)]
+
+    class OneEach:
+        weight = 100 * len(nodes)
+        owner = nodes.__getitem__
+
+    table = bounded(OneEach, 125)
+    for place in range(500):
+        table.owner(place).start()
+    for node in nodes[:500]:
+        node.finish(0.1, 0.1)
+    for place in range(500, 2_000):
+        node = table.owner(place)
+        node.start()
+        node.finish(0.1, 0.1)
+    assert table._total == 1
 
 
 # ---- Maglev

@@ -10,6 +10,7 @@ from itertools import chain, cycle
 from math import isqrt
 from typing import Annotated, Any, Final, NamedTuple, final
 
+from meshkit.balancer.policies.bounded_load import bounded
 from meshkit.balancer.policies.hashing import (
     BalanceFactor,
     HashPicker,
@@ -75,7 +76,7 @@ class Maglev:
     def picker(self, rng: random.Random, now: Clock) -> HashPicker:
         """The picker of one client."""
         table = MaglevTable(self.table_size, now)
-        return HashPicker(table, self.key, self.hash_balance_factor, rng)
+        return HashPicker(bounded(table, self.hash_balance_factor), self.key, rng)
 
 
 @final

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, cycle
 from typing import Annotated, Final, TypeAlias, final
 
+from meshkit.balancer.policies.bounded_load import bounded
 from meshkit.balancer.policies.hashing import (
     BalanceFactor,
     HashPicker,
@@ -73,7 +74,7 @@ class RingHash:
     def picker(self, rng: random.Random, now: Clock) -> HashPicker:  # noqa: ARG002
         """The picker of one client."""
         ring = Ring(self.min_ring_size, self.max_ring_size)
-        return HashPicker(ring, self.key, self.hash_balance_factor, rng)
+        return HashPicker(bounded(ring, self.hash_balance_factor), self.key, rng)
 
 
 @final
