@@ -289,6 +289,21 @@ class TestRingHash:
         client.pick("anybody")
         assert sorted(touched) == ["0017:50051", "0042:50051", "0042:50051"]
 
+    def test_grows_and_shrinks_by_its_points(self):
+        """Otherwise a chunk is long to put into, or there are many empty ones to walk through."""
+        nodes = [FakeNode(endpoint(f"{number}")) for number in range(200)]
+        ring = ring_hash.Ring(1, 262_144)
+        lengths = []
+        for added, removed in [((node,), ()) for node in nodes] + [((), (n,)) for n in nodes[3:]]:
+            ring.follow(added, removed)
+            lengths.append(len(ring) / len(ring._points))
+        assert max(lengths) <= 256
+        assert min(lengths) >= 8
+        fresh = ring_hash.Ring(1, 262_144)
+        fresh.follow(nodes[:3], ())
+        places = [hash64(user.encode()) for user in USERS]
+        assert [*map(ring.owner, places)] == [*map(fresh.owner, places)]
+
     def test_the_largest_ring_is_not_below_the_smallest(self):
         with pytest.raises(ConfigError, match="must not be above max_ring_size, got 2048 and 1024"):
             RingHash(key=KEY, min_ring_size=2048, max_ring_size=1024)

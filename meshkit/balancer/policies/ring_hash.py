@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import chain, cycle
+from itertools import chain, cycle, pairwise
 from typing import Annotated, Final, TypeAlias, final
 
 from meshkit.balancer.policies.bounded_load import bounded
@@ -25,8 +25,9 @@ from meshkit.fields import Integer, check
 __all__ = ["Ring", "RingHash"]
 
 _MOST_POINTS: Final = 8_388_608  # as xDS has it
-_CHUNK: Final = 256  # points, when it was just cut
-_LONGEST: Final = 2 * _CHUNK
+_CHUNK: Final = 64  # points on average, at most, when all were just cut
+_FEWEST: Final = 8
+_MOST: Final = 256
 
 RingSize: TypeAlias = Annotated[int, Integer(1, cap=_MOST_POINTS)]
 
@@ -81,7 +82,8 @@ class RingHash:
 class Ring:
     """Points on a circle of 2**64 places, each of a node; a place belongs to the next point.
 
-    Kept in chunks of some hundred points, so that it takes little to put one in.
+    Kept in chunks of some dozen points, so that it takes little to put one in. All are of the same
+    width, since points are spread evenly: so the chunk of a place is found without a search.
 
     Attributes:
         weight: of all nodes together.
@@ -96,29 +98,29 @@ class Ring:
 
     def _clear(self, doublings: int) -> None:
         self._doublings = doublings  # of the weights; less than 0: halvings
-        # Each chunk is of the points from its start to the next one's; starts do not move.
-        self._starts = [0]
+        self._count = 0
+        self._shift = 64  # from a place to its chunk
         self._points = [array("Q")]
         self._owners: list[list[Node]] = [[]]
 
     def __len__(self) -> int:
         """How many points there are."""
-        return sum(map(len, self._points))
+        return self._count
 
     # ---- whom a place belongs to
 
     def owner(self, place: int) -> Node:
         """The node of the next point."""
-        chunk = bisect_right(self._starts, place) - 1
+        chunk = place >> self._shift
         at = bisect_left(self._points[chunk], place)
         owners = self._owners[chunk]
         return owners[at] if at < len(owners) else next(self.walk(place))
 
     def walk(self, place: int) -> Iterator[Node]:
         """The nodes of all points from the next one on, round and round."""
-        chunk = bisect_right(self._starts, place) - 1
+        chunk = place >> self._shift
         at = bisect_left(self._points[chunk], place)
-        chunks = cycle(chain(range(chunk + 1, len(self._starts)), range(chunk + 1)))
+        chunks = cycle(chain(range(chunk + 1, len(self._points)), range(chunk + 1)))
         return chain(
             self._owners[chunk][at:],
             chain.from_iterable(self._owners[chunk] for chunk in chunks),
@@ -156,10 +158,11 @@ class Ring:
         count = weight << doublings if doublings >= 0 else weight >> -doublings
         return numbers_of(key, max(1, count))
 
-    def _put_in(self, node: Node, points: Iterable[int]) -> None:
-        starts = self._starts
+    def _put_in(self, node: Node, points: Collection[int]) -> None:
+        self._count += len(points)
+        self._fit()
         for point in points:
-            chunk = bisect_right(starts, point) - 1
+            chunk = point >> self._shift
             known, owners = self._points[chunk], self._owners[chunk]
             at = bisect_left(known, point)
             # Two with the same key, as while one replaces the other: all clients take the same.
@@ -167,19 +170,25 @@ class Ring:
                 at += 1
             known.insert(at, point)
             owners.insert(at, node)
-            if len(known) > _LONGEST and known[_CHUNK] != known[_CHUNK - 1]:
-                self._split(chunk)
 
-    def _split(self, chunk: int) -> None:
-        points, owners = self._points[chunk], self._owners[chunk]
-        self._starts.insert(chunk + 1, points[_CHUNK])
-        self._points[chunk : chunk + 1] = [points[:_CHUNK], points[_CHUNK:]]
-        self._owners[chunk : chunk + 1] = [owners[:_CHUNK], owners[_CHUNK:]]
-
-    def _take_out(self, node: Node, points: Iterable[int]) -> None:
-        starts = self._starts
+    def _take_out(self, node: Node, points: Collection[int]) -> None:
+        self._count -= len(points)
+        self._fit()
         for point in points:
-            chunk = bisect_right(starts, point) - 1
+            chunk = point >> self._shift
             known, owners = self._points[chunk], self._owners[chunk]
             at = owners.index(node, bisect_left(known, point))
             del known[at], owners[at]
+
+    def _fit(self) -> None:
+        """Cut all chunks anew where they have become too long or too short: rarely."""
+        if _FEWEST <= self._count / len(self._points) <= _MOST:
+            return
+        bits = (self._count // _CHUNK).bit_length()
+        self._shift = 64 - bits
+        points = array("Q", b"".join(self._points))
+        owners = list(chain.from_iterable(self._owners))
+        starts = (bisect_left(points, chunk << self._shift) for chunk in range(1 << bits))
+        parts = [slice(*ends) for ends in pairwise(chain(starts, [len(points)]))]
+        self._points = [points[part] for part in parts]
+        self._owners = [owners[part] for part in parts]
