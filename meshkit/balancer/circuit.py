@@ -61,7 +61,7 @@ class InFlight:
 
     Attributes:
         pending: how many; the nodes count them.
-        freed: told after each that ends; None while nobody wants to know.
+        freed: the nodes call it after each that ends; None while nobody wants to know.
     """
 
     __slots__ = ("freed", "pending")
@@ -69,9 +69,3 @@ class InFlight:
     def __init__(self) -> None:
         self.pending = 0
         self.freed: Callable[[], object] | None = None
-
-    def end(self) -> None:
-        """Count the end of one."""
-        self.pending -= 1
-        if self.freed is not None:
-            self.freed()

@@ -25,6 +25,11 @@ its failures as slow calls, too.
 _FAR: Final = 16.0  # times the average
 _CHANCE: Final = 0.010  # and seconds
 
+# In an average by time a call that ends so soon after another has next to no weight: of a node that
+# is well and well known, most calls of a busy client need not be looked at.
+_SOON: Final = TAU / 10_000
+_WELL_KNOWN: Final = 1_000  # samples
+
 # A connection's first call waits for more than the endpoint: of the first few the best counts.
 _FIRST: Final = 4
 
@@ -66,7 +71,7 @@ class Load:
         peak: seconds that a call takes here, by the worst: it rises at once and falls slowly, as
             in Finagle's `PeakEwma`.
         success: share of the calls that ended well, 1.0 before the first one has ended.
-        samples: calls that these figures come from.
+        samples: calls that these figures come from; not every call of a busy client is looked at.
         seen: the clock's seconds when a call last told something; older is worth less.
         suspect: the last calls that ended are known to have failed: look at each one's end.
         report: what the server last said of its load; None if it never did.
@@ -131,11 +136,17 @@ class Load:
                 lasts as long as its reader likes. Its first message does tell: see `respond`.
             now: the clock's seconds.
         """
-        if self.pending == 0:  # a call counted twice would make this endpoint look idle for ever
+        pending = self.pending
+        if pending == 0:  # a call counted twice would make this endpoint look idle for ever
             raise RuntimeError("finish() without start()")
-        self.pending -= 1
+        self.pending = pending - 1
         self.finished += 1
-        if took is not None:
+        if took is not None and (
+            now - self.seen >= _SOON
+            or took > self.peak
+            or self.success < 1.0
+            or self.samples < _WELL_KNOWN
+        ):
             self.respond(took, now)
 
     def respond(self, took: float, now: float) -> None:
@@ -153,7 +164,8 @@ class Load:
         self._share = share
         if samples > _FIRST:
             cost = self.cost
-            self.cost = cost + share * (min(took, _FAR * cost + _CHANCE) - cost)
+            most = _FAR * cost + _CHANCE
+            self.cost = cost + share * ((min(most, took)) - cost)
             if self.success < 1.0:
                 self.success += share * (1.0 - self.success)
         else:

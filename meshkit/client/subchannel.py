@@ -123,8 +123,11 @@ class Subchannel(Load):
     def finish(self, took: float | None, now: float) -> None:
         """Count the end of a call; whoever waits to close the connection may be waiting for it."""
         Load.finish(self, took, now)
-        self._in_flight.end()
-        if self.pending == 0 and self._idle is not None:
+        in_flight = self._in_flight
+        in_flight.pending -= 1
+        if in_flight.freed is not None:
+            in_flight.freed()
+        if self._idle is not None and self.pending == 0:
             self._idle.set()
 
     def unseen(self, details: str, sent_at: float) -> bool:

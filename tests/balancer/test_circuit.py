@@ -74,17 +74,6 @@ def test_nobody_connected_is_no_matter_of_limits():
     assert world.balancer.group().refusal() == ""
 
 
-def test_the_end_of_a_call_is_told_to_who_wants_to_know():
-    world = World("a")
-    told = []
-    in_flight = world.balancer.in_flight
-    in_flight.pending = 2
-    in_flight.end()
-    in_flight.freed = lambda: told.append(in_flight.pending)
-    in_flight.end()
-    assert told == [0]
-
-
 @given(
     limit=st.integers(1, 4),
     size=st.integers(1, 6),

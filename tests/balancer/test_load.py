@@ -97,6 +97,22 @@ class TestLearning:
                 done(load, 0.1, 100 + number / rate)
             assert load.cost == pytest.approx(0.010 + 0.090 * (1 - 1 / math.e), rel=0.06)
 
+    def test_a_burst_tells_no_more_than_one_call(self):
+        load = Load()
+        for number in range(2_000):
+            done(load, 0.010, number / 100)
+        for number in range(1_000):
+            done(load, 0.009, 20.0 + number / 1_000_000)
+        assert load.finished == 3_000
+        assert load.samples == 2_001
+        done(load, 0.5, 20.001)  # but a worse one is heard at once, and so is a failure
+        assert load.peak == 0.5
+        cost = load.cost
+        done(load, 0.010, 20.001, failed=True)
+        assert load.success < 1.0
+        done(load, 0.010, 20.001, failed=True)
+        assert load.cost > cost
+
     def test_a_pause_counts_as_one_call_among_many(self):
         load = Load()
         for number in range(1_000):

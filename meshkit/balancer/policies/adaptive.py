@@ -92,10 +92,14 @@ class _Adaptive:
         self._cost = usual * (_STEP if cost > usual else _STEP_DOWN) if usual else cost
         calls = self._calls_of(node) if node.pending else 1.0
         most = _BUSY * self._calls
-        self._calls += _MEMORY * (min(calls, most) - self._calls)
-        limit = self._margin * usual + _CHANCE if calls <= most else 0.0
-        if cost <= limit:
-            return True
+        if calls <= most:
+            self._calls += _MEMORY * (calls - self._calls)
+            limit = self._margin * usual + _CHANCE
+            if cost <= limit:
+                return True
+        else:
+            self._calls += _MEMORY * self._calls
+            limit = 0.0
         return self._expected(node) <= max(limit, usual * self._calls / calls)
 
     def _promise(self, node: Node) -> float:

@@ -15,7 +15,7 @@ __all__ = ["Draw", "Rotation", "WeightOf", "place_behind", "registry_weight"]
 WeightOf: TypeAlias = Callable[[Any], float]
 """The weight of a node; more than 0."""
 
-_LOOKS: Final = 32  # nodes that are passed over at most: more would cost too much
+_LOOKS: Final = range(32)  # nodes that are passed over at most: more would cost too much
 _GOLDEN: Final = 0.6180339887498949
 
 registry_weight: Final[WeightOf] = attrgetter("endpoint.weight")
@@ -85,10 +85,9 @@ class Rotation(_Weights):
         """The node whose turn it is."""
         if ready is not self._ready:
             self._enter(ready)
-        count = len(ready)
-        for _ in range(_LOOKS):
+        for _ in _LOOKS:
             place = self._next
-            if place >= count:
+            if place >= len(ready):
                 self._round += 1
                 place = 0
             self._next = place + 1
@@ -98,7 +97,7 @@ class Rotation(_Weights):
                 if self._lighter or weight > self.greatest:
                     self._meet_heavy(weight)
                 break
-            greatest = self._meet_light(weight, count)
+            greatest = self._meet_light(weight, len(ready))
             # As many rounds as are its due, evenly spread, and not the same for all of a weight.
             if (self._round * weight + place * _GOLDEN * greatest) % greatest < weight:
                 break
@@ -132,7 +131,7 @@ class Draw(_Weights):
         count = len(ready)
         if not self.greatest:
             self.greatest = max(map(self._weight, ready))
-        for _ in range(_LOOKS):
+        for _ in _LOOKS:
             place = int(self._random() * count)
             weight = self._weight(ready[place])
             if weight >= self.greatest:
