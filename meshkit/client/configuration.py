@@ -37,7 +37,7 @@ class Configuration:
             {"code": self._code, "registry": published, "mesh": self._mesh, "default": DEFAULTS}
         )
         self.config, self.sources = merged.config, merged.sources
-        self.connection = replace(self.connection, core_config=for_core(self.config))
+        self.connection = replace(self.connection, core_options=for_core(self.config))
 
     @property
     def policy(self) -> Policy:

@@ -81,7 +81,7 @@ def build(
     return aio.server(
         migration_thread_pool=threads,
         interceptors=(*first, *options.interceptors),
-        options=(*_CHANNEL_ARGUMENTS, *options.options),
+        options=(*options.options, *_CHANNEL_ARGUMENTS),  # of two with one key the first holds
         compression=options.compression,
     )
 

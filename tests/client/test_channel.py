@@ -90,11 +90,37 @@ async def test_compression(per_call):
         assert proxy.sent < 10_000
 
 
-async def test_options_of_the_user_are_stronger():
+async def test_options_of_the_user_reach_the_connection():
     options = connected(options=(("grpc.max_receive_message_length", 10),))
     async with serving("a") as servers, open_channel(*servers, options=options) as (channel, _):
         error = await error_of(begin(channel, "unary_unary", b"x" * 20))
         assert error.code() is Status.RESOURCE_EXHAUSTED
+
+
+MOST = 4 * 1024 * 1024  # bytes that a server of gRPC takes by default; it answers with two more
+
+
+async def test_a_response_of_more_than_4_mib_is_not_taken_unless_any_size_is_wanted():
+    boundless = connected(options=(("grpc.max_receive_message_length", -1),))
+    async with serving("a") as servers:
+        async with open_channel(*servers) as (channel, _):
+            error = await error_of(begin(channel, "unary_unary", b"x" * MOST))
+            assert error.code() is Status.RESOURCE_EXHAUSTED
+            assert f"larger than max ({MOST + 2} vs. {MOST})" in error.details()
+        async with open_channel(*servers, options=boundless) as (channel, _):
+            [answer] = await result(begin(channel, "unary_unary", b"x" * MOST))
+            assert len(answer) == MOST + 2
+
+
+@pytest.mark.parametrize("sent", [-1, 10])
+async def test_a_limit_on_what_is_sent_holds_where_any_size_is_received(sent):
+    sizes = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", sent))
+    options = connected(options=sizes)
+    async with serving("a") as servers, open_channel(*servers, options=options) as (channel, _):
+        assert await result(begin(channel, "unary_unary", b"x" * 10)) == [b"x" * 10 + b"@a"]
+        if sent == 10:
+            error = await error_of(begin(channel, "unary_unary", b"x" * 11))
+            assert error.code() is Status.RESOURCE_EXHAUSTED
 
 
 async def test_tls_names_the_service_and_carries_call_credentials():
@@ -112,7 +138,7 @@ async def test_tls_names_the_service_and_carries_call_credentials():
         assert server.metadata[0]["authorization"] == "Bearer t0ken"
 
 
-async def test_a_certificate_of_another_service_is_refused():
+async def test_a_certificate_of_another_service_is_refused_unless_the_user_says_whose_it_is():
     authority = trustme.CA()
     certificate = authority.issue_cert("other")
     server = EchoServer("a")
@@ -120,10 +146,16 @@ async def test_a_certificate_of_another_service_is_refused():
         [(certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())]
     )
     trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
-    async with server, open_channel(server, options=connected(credentials=trusted)) as (channel, _):
-        error = await error_of(begin(channel, "unary_unary", b"x", timeout=5))
-        assert error.code() is Status.UNAVAILABLE
-        assert "not match" in error.details() or "verif" in error.details().lower()
+    async with server:
+        options = connected(credentials=trusted)
+        async with open_channel(server, options=options) as (channel, _):
+            error = await error_of(begin(channel, "unary_unary", b"x", timeout=5))
+            assert error.code() is Status.UNAVAILABLE
+            assert "not match" in error.details() or "verif" in error.details().lower()
+        stronger = (("grpc.default_authority", "other"),)
+        options = connected(credentials=trusted, options=stronger)
+        async with open_channel(server, options=options) as (channel, _):
+            assert await result(begin(channel, "unary_unary", b"x", timeout=5)) == [b"x@a"]
 
 
 async def test_keepalive_of_the_endpoint_is_accepted():

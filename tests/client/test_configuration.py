@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshkit.balancer import PowerOfTwo, Resilience, RoundRobin, SlowStart
-from meshkit.client import Channel, ChannelOptions
+from meshkit.client import Channel, ChannelOptions, ConnectionOptions
 from meshkit.endpoint import Endpoint
 from meshkit.errors import ConfigError
 from meshkit.service_config import DEFAULTS, ServiceConfig
@@ -197,11 +197,17 @@ async def test_the_own_zone_is_preferred_as_the_config_says() -> None:
         assert answers == {b"x@a", b"x@b"}
 
 
-async def test_sizes_of_messages_are_limited_by_method() -> None:
+@pytest.mark.parametrize("options", [(), (("grpc.max_receive_message_length", -1),)])
+async def test_sizes_of_messages_are_limited_by_method(
+    options: tuple[tuple[str, int], ...],
+) -> None:
     name = {"service": "test.Echo", "method": "UnaryUnary"}
     limits = {"name": [name], "maxRequestMessageBytes": 9}
     default = {"name": [{}], "maxResponseMessageBytes": 12}
-    options = ChannelOptions(service_config=config(methodConfig=[limits, default]))
+    options = ChannelOptions(
+        service_config=config(methodConfig=[limits, default]),
+        connection=ConnectionOptions(options=options),
+    )
     async with serving("a") as servers, open_channel(*servers, options=options) as (channel, _):
         assert await result(begin(channel, "unary_unary", b"123456789")) == [b"123456789@a"]
         error = await error_of(begin(channel, "unary_unary", b"1234567890"))

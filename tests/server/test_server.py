@@ -257,7 +257,16 @@ async def test_grpc_aio_server_is_found_at_the_time_it_is_called(monkeypatch):
     async with a_server(Ring(), options=[("grpc.max_send_message_length", 5)]):
         pass
     assert ("grpc.so_reuseport", 0) in given["options"]
-    assert given["options"][-1] == ("grpc.max_send_message_length", 5)
+    assert ("grpc.max_send_message_length", 5) in given["options"]
+
+
+async def test_options_of_the_user_are_stronger():
+    shared = [("grpc.so_reuseport", 1)]
+    async with (
+        a_server(Ring(), options=shared) as one,
+        a_server(Ring(), port=one.port, options=shared) as other,
+    ):
+        assert one.port == other.port
 
 
 async def test_reflection_lists_the_services():
