@@ -43,6 +43,7 @@ class Replay:
         "_dropped",
         "_end",
         "_kept",
+        "_latest",
         "_lock",
         "_room",
         "_sent",
@@ -65,6 +66,7 @@ class Replay:
         self._dropped = 0  # requests before the first one that is kept
         self._sent = 0
         self._end: Exception | None = None  # what the source ended with
+        self._latest: object = None  # the reader that began last
         # Two attempts may overlap here: the first one's reader still waits for a request.
         self._lock = asyncio.Lock()
         self.is_spent = False
@@ -77,8 +79,11 @@ class Replay:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         here = 0
+        self._latest = this = object()
         while True:
             if here >= self._dropped + len(self._kept):
+                if self.is_spent and self._latest is this:
+                    break
                 await self._pull(here)
             if not self._dropped <= here < self._dropped + len(self._kept):
                 return  # at the end; or the reader of an attempt that others have overtaken
@@ -87,6 +92,11 @@ class Replay:
             yield message
             if here > self._sent:
                 self._note_sent(here, message)
+        # There is no way back and nobody after us: what is left goes straight through, the shorter
+        # way for many messages.
+        async with self._lock:
+            async for message in self._source:
+                yield message
 
     async def _pull(self, here: int) -> None:
         """Have request number `here`, if there is one more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -60,6 +60,7 @@ _READ: Final = methodcaller("read")
 
 class _StreamResponse(Call):
     _abandoned: weakref.finalize[..., Any] | None = None
+    _messages: AsyncIterator[Any] | None = None  # those after the first one
 
     def send(self, node: Subchannel, timeout: float | None) -> None:
         """Put the call on a connection."""
@@ -113,7 +114,9 @@ class _StreamResponse(Call):
             self.responded()
             return response
         try:  # it stays where it is now: the shorter way, since there may be many messages
-            return await anext(aiter(self.wire))
+            if self._messages is None:
+                self._messages = aiter(self.wire)
+            return await self._messages.__anext__()
         except asyncio.CancelledError as error:
             await self.interrupted(error)
 

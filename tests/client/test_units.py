@@ -87,9 +87,20 @@ async def test_replay_hands_a_slow_first_request_to_the_second_reader():
     assert living == [1]
 
 
-async def test_replay_raises_what_the_source_raises():
+async def test_replay_hands_nothing_to_an_earlier_reader_alone():
+    replay = Replay(counted(1, 2, 3, 4))
+    earlier, later = aiter(replay), aiter(replay)
+    assert (await anext(earlier), await anext(later)) == (1, 1)
+    with anyio.fail_after(5):
+        assert await anext(earlier) == 2  # it was sent, though nobody heard of it
+        assert [message async for message in later] == [2, 3, 4]
+        assert [message async for message in earlier] == []
+
+
+@pytest.mark.parametrize("before", [1, 3])
+async def test_replay_raises_what_the_source_raises(before):
     def broken() -> Any:
-        yield 1
+        yield from range(before)
         raise ValueError("no more")
 
     replay = Replay(broken())
@@ -101,7 +112,7 @@ async def test_replay_raises_what_the_source_raises():
 
     with pytest.raises(ValueError, match="no more"):
         await read()
-    assert seen == [1]
+    assert seen == list(range(before))
 
 
 # ---- explain
