@@ -137,7 +137,9 @@ class _Stormy:
 
     def _attempt(self, course: Course) -> None:
         self._attempts[int(self._world.now / BIN)] += 1
+        self._budget.ended()
         if STORM[0] <= self._world.now < STORM[1]:
+            self._budget.failed()
             wait = course.next_wait("UNAVAILABLE", None, self._dice.random())
             if wait is not None and self._budget.spend(self._world.now):
                 course.attempts += 1

@@ -81,6 +81,7 @@ def draw_storm() -> None:
     budget, none = RetryLimits(), RetryLimits(share=1e6)
     lines = (
         ("1,000 clients, 50 calls/s each, no budget", none, 1_000, 50.0),
+        ("1,000 clients, 10 calls/s each", budget, 1_000, 10.0),
         ("1,000 clients, 50 calls/s each", budget, 1_000, 50.0),
         ("200 clients, 250 calls/s each", budget, 200, 250.0),
     )

@@ -2,7 +2,8 @@
 
 Retries help against the odd failure and make an overload worse, so each is paid for. There are two
 purses. The budget is always there: a share of the calls, and a few per second for clients that
-make hardly any (after Finagle's RetryBudget). The throttle is gRFC A6's, where it is configured.
+make hardly any (after Finagle's RetryBudget, which pays those in an outage, too). The throttle is
+gRFC A6's, where it is configured.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from meshkit.service_config import RetryThrottling
 
 __all__ = ["Budget", "RetryLimits", "Throttle"]
 
-_MEMORY: Final = 10.0  # seconds; what was earned fades with this time constant
+_MEMORY: Final = 0.2  # seconds; calls are forgotten with this time constant
+_FEW: Final = 2.5  # attempts that are remembered even of clients that make hardly any calls
 
 
 @final
@@ -26,7 +28,8 @@ class RetryLimits:
 
     Attributes:
         share: further attempts for each call that may be tried again.
-        per_second: further attempts per second beside those.
+        per_second: further attempts per second beside those, while they are worth it: all while at
+            least half of the attempts end well, none when everything fails.
         buffer: bytes of requests that one call keeps to send them again; a call that has sent more
             stays where it is.
     """
@@ -48,42 +51,67 @@ class Budget:
     """The further attempts that a channel can pay for now.
 
     Over any stretch of time there are at most `share` x calls + `per_second` x seconds of them,
-    and `per_second` + 1 more. What calls have earned is worth half after 7 seconds, so that a
-    quiet night pays for no storm in the morning.
+    and those that were saved up before: `per_second` + 1, and what the calls of 0.2 seconds earn.
+    That is little, so that an outage does not begin with a storm, and enough to try again what is
+    under way at one of three servers when it dies, if calls take up to 0.1 s.
+
+    The attempts per second are for clients that make few calls, where some endpoints fail and
+    others answer: all that are left while at least half of the last attempts ended well, fewer
+    below, and none when everything fails. So in an outage of 10 s there are at most 1.25 attempts
+    for each call of a client that makes 10 a second or more.
     """
 
-    __slots__ = ("_at", "_earned", "_limits", "_spare")
+    __slots__ = ("_at", "_earned", "_limits", "_recent", "_spare", "_well")
 
     def __init__(self, limits: RetryLimits, now: float) -> None:
         self._limits = limits
+        self._at = now
+        self._recent = 0.0  # calls; the longer ago, the less they count
         self._earned = 0.0
         self._spare = limits.per_second
-        self._at = now
+        self._well = 1.0  # share of the last attempts that ended well
 
     def earn(self, now: float) -> None:
         """Count a call that may be tried again."""
         self._pass_to(now)
+        self._recent += 1.0
         self._earned += self._limits.share
 
     def spend(self, now: float) -> bool:
         """Pay for one further attempt; False: there is nothing to pay with."""
         self._pass_to(now)
+        worth = min(1.0, 2.0 * self._well)
         if self._earned >= 1.0:
             self._earned -= 1.0
-        elif self._earned + self._spare >= 1.0:
+        elif self._earned + self._spare * worth >= 1.0:
             self._spare -= 1.0 - self._earned
             self._earned = 0.0
         else:
             return False
         return True
 
+    def ended(self) -> None:
+        """Count an attempt that has ended: well, unless `failed` follows."""
+        self._well += (1.0 - self._well) * self._weight
+
+    def failed(self) -> None:
+        """Count an attempt that failed so that it might be repeated, or was told not to be."""
+        self._well = max(0.0, self._well - self._weight)
+
+    @property
+    def _weight(self) -> float:
+        """What one attempt counts; less where many calls, and many failures, come at once."""
+        return 1.0 / max(_FEW, self._recent / 4.0)
+
     def _pass_to(self, now: float) -> None:
         passed = now - self._at
         if passed > 0:
             self._at = now
-            self._earned *= math.exp(-passed / _MEMORY)
-            per_second = self._limits.per_second
-            self._spare = min(max(per_second, 1.0), self._spare + passed * per_second)
+            limits = self._limits
+            self._recent *= math.exp(-passed / _MEMORY)
+            self._earned = min(self._earned, max(1.0, limits.share * self._recent))
+            most = max(1.0, limits.per_second)
+            self._spare = min(most, self._spare + passed * limits.per_second)
 
 
 @final

@@ -100,6 +100,7 @@ class _Hedged(Call):
 
     def ended(self, call: Any) -> None:
         """An attempt has ended: account for it, and see what it means."""
+        self._plans.budget.ended()
         if call is self.wire:
             super().ended(call)
             return
@@ -134,9 +135,8 @@ class _Hedged(Call):
         pushback = pushback_of(None if trailers is None else trailers.get(PUSHBACK))
         told_not_to = pushback is not None and pushback < 0
         is_fatal = code.name not in self._policy.non_fatal_status_codes
-        throttle = self._plans.throttle
-        if throttle is not None and (told_not_to or not is_fatal):
-            throttle.failed()
+        if told_not_to or not is_fatal:
+            self._plans.failed()
         if is_fatal or self._dispatch.is_closed:
             self.choose(call)
             return

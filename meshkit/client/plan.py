@@ -79,6 +79,12 @@ class Plans:
             plan = self._by_path[path] = Plan(self._config.for_method(path))
         return plan
 
+    def failed(self) -> None:
+        """Count an attempt that failed so that it might be repeated, or was told not to be."""
+        self.budget.failed()
+        if self.throttle is not None:
+            self.throttle.failed()
+
     def adopt(self, config: ServiceConfig) -> None:
         """Follow another service config."""
         self._config = config

@@ -60,6 +60,7 @@ class _Retried(Call):
 
     def ended(self, call: Any) -> None:
         """The call on the wire has ended: account for it."""
+        self._plans.budget.ended()
         super().ended(call)
         if self._plans.throttle is not None:  # it wants to hear of successes
             self.judge()
@@ -93,8 +94,8 @@ class _Retried(Call):
     def _next_wait(self, code: grpc.StatusCode, pushback: float | None) -> float | None:
         """Seconds until the next attempt, which is paid for; None if there is none."""
         plans, throttle = self._plans, self._plans.throttle
-        if throttle is not None and self._course.is_failure(code.name, pushback):
-            throttle.failed()
+        if self._course.is_failure(code.name, pushback):
+            plans.failed()
         wait = self._course.next_wait(code.name, pushback, plans.die())
         if wait is None or self._is_bound(code):
             return None

@@ -184,7 +184,7 @@ async def scripted(
     **options: Any,
 ) -> AsyncIterator[Channel]:
     """A warm channel to servers that follow `script`."""
-    limits = limits or RetryLimits(per_second=1000.0)
+    limits = limits or RetryLimits(share=10.0)
     how = ChannelOptions(service_config=config, retry_limits=limits, **options)
     async with AsyncExitStack() as stack:
         running = [await stack.enter_async_context(ScriptedServer(n, script)) for n in servers]

@@ -265,7 +265,7 @@ async def test_asking_for_headers_does_not_commit():
 
 # ---- "Memory Management": what is buffered
 
-SMALL = RetryLimits(per_second=1000.0, buffer=10)
+SMALL = RetryLimits(share=10.0, buffer=10)
 
 
 @pytest.mark.parametrize("shape", ["stream_unary", "stream_stream"])
@@ -442,6 +442,19 @@ async def test_the_budget_pays_for_retries():
         for _ in range(50):
             await error_of(begin(channel, "unary_unary", b"x"))
         assert 55 <= len(script.attempts) <= 60
+
+
+async def test_where_everything_fails_the_budget_pays_for_hardly_any():
+    script = Script(FAIL)
+    limits = RetryLimits(share=0.0, per_second=10.0)
+    async with scripted(script, retrying(initialBackoff="0.001s"), limits=limits) as channel:
+        for _ in range(20):
+            await error_of(begin(channel, "unary_unary", b"x"))
+        assert len(script.attempts) == 24
+        script.steps = [*[FAIL] * 24, *[OK] * 10, FAIL, OK]
+        for _ in range(11):  # that most end well tells that it is worth it
+            await begin(channel, "unary_unary", b"x")
+        assert len(script.attempts) == 36
 
 
 # ---- "Transparent Retries"

@@ -190,7 +190,7 @@ async def test_further_attempts_stay_with_the_destination(methods, attempts):
     """At the price of the same endpoint twice, where there are no more of them."""
     routes = routed(to(V1, V2, requestHashHeader="x-user")).routes
     config = replace(PATIENT, routes=routes, method_config=methods)
-    limits = RetryLimits(per_second=1000.0)
+    limits = RetryLimits(share=4.0)
     script = Script(Step(FAILS))
     async with AsyncExitStack() as stack:
         names = ("v1a", "v1b", "v1c", "v2a", "v2b", "v2c")
