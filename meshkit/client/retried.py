@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
@@ -29,6 +30,7 @@ from meshkit.client.shapes import (
 )
 
 if TYPE_CHECKING:
+    from meshkit.client.dispatch import Dispatch
     from meshkit.client.plan import Plan
     from meshkit.client.subchannel import Subchannel
 
@@ -49,14 +51,22 @@ class _Retried(Call):
 
     _is_committed = False
 
-    def __init__(self, plan: Plan, *how: Any) -> None:
-        assert plan.retry is not None  # noqa: S101 -- or the call would be of another class
-        self._course = Course(plan.retry)
-        self._tried: set[Subchannel] = set()
-        dispatch = how[0]
-        self._plans = dispatch.plans
-        self._plans.budget.earn(dispatch.now())
-        super().__init__(*how)
+    def __init__(self, plan: Plan, dispatch: Dispatch, *how: Any) -> None:
+        self._policy = plan.retry
+        self._plans = plans = dispatch.plans
+        plans.budget.earn(dispatch.now())
+        super().__init__(dispatch, *how)
+
+    # Made when an attempt has failed: most never do.
+
+    @cached_property
+    def _course(self) -> Course:
+        assert self._policy is not None  # noqa: S101 -- or the call would be of another class
+        return Course(self._policy)
+
+    @cached_property
+    def _tried(self) -> set[Subchannel]:
+        return set()
 
     def ended(self, call: Any) -> None:
         """The call on the wire has ended: account for it."""
