@@ -30,8 +30,11 @@ _CHANCE: Final = 0.010  # and seconds
 _SOON: Final = TAU / 10_000
 _WELL_KNOWN: Final = 1_000  # samples
 
-# A connection's first call waits for more than the endpoint: of the first few the best counts.
+# A connection's first call waits for more than the endpoint: of the first few the best counts. And
+# while there are so few, one that was held up by chance would weigh most of all.
 _FIRST: Final = 4
+_FEW: Final = 64
+_FAR_OF_FEW: Final = 4.0
 
 
 @final
@@ -67,7 +70,7 @@ class Load:
         failed: calls that ended badly.
         cost: seconds that a call takes here on average, failed ones `PENALTY` more; 0.0 before the
             first one has ended. Of the first four the best counts; later, one call counts as if
-            it took at most 16 times as much.
+            it took at most 16 times as much, and 4 times while there are few.
         peak: seconds that a call takes here, by the worst: it rises at once and falls slowly, as
             in Finagle's `PeakEwma`.
         success: share of the calls that ended well, 1.0 before the first one has ended.
@@ -164,8 +167,8 @@ class Load:
         self._share = share
         if samples > _FIRST:
             cost = self.cost
-            most = _FAR * cost + _CHANCE
-            self.cost = cost + share * ((min(most, took)) - cost)
+            most = _FAR * cost + _CHANCE if samples > _FEW else _FAR_OF_FEW * cost
+            self.cost = cost + share * (min(most, took) - cost)
             if self.success < 1.0:
                 self.success += share * (1.0 - self.success)
         else:

@@ -18,6 +18,7 @@ from meshkit.service_config import RetryThrottling
 __all__ = ["Budget", "RetryLimits", "Throttle"]
 
 _MEMORY: Final = 0.2  # seconds; calls are forgotten with this time constant
+_STEP: Final = 0.001  # seconds; less makes no difference, and each call would pay for it
 _FEW: Final = 2.5  # attempts that are remembered even of clients that make hardly any calls
 
 
@@ -92,7 +93,8 @@ class Budget:
 
     def ended(self) -> None:
         """Count an attempt that has ended: well, unless `failed` follows."""
-        self._well += (1.0 - self._well) * self._weight
+        if self._well < 1.0:
+            self._well += (1.0 - self._well) * self._weight
 
     def failed(self) -> None:
         """Count an attempt that failed so that it might be repeated, or was told not to be."""
@@ -105,7 +107,7 @@ class Budget:
 
     def _pass_to(self, now: float) -> None:
         passed = now - self._at
-        if passed > 0:
+        if passed >= _STEP:
             self._at = now
             limits = self._limits
             self._recent *= math.exp(-passed / _MEMORY)

@@ -120,6 +120,21 @@ class TestLearning:
         done(load, 0.5, 2.5)
         assert load.cost < 0.005
 
+    def test_a_pause_counts_as_a_few_while_little_is_known(self):
+        load = Load()
+        for number in range(6):
+            done(load, 0.001, number / 10)
+        done(load, 0.1, 0.7)
+        assert load.cost == pytest.approx(0.001 * (6 + 4) / 7)
+
+    def test_slowness_is_believed_while_little_is_known(self):
+        load = Load()
+        for number in range(6):
+            done(load, 0.001, number / 10)
+        for number in range(5):
+            done(load, 0.1, 0.7 + number / 10)
+        assert load.cost > 0.003
+
     def test_but_lasting_slowness_is_believed(self):
         load = Load()
         for number in range(1_000):

@@ -1,6 +1,7 @@
 """What each policy makes of uneven, slow, failing and changing servers, in seeded simulations."""
 
 import math
+import random
 from statistics import median
 
 import pytest
@@ -15,6 +16,7 @@ from meshkit.balancer import (
     RoundRobin,
     WeightedRoundRobin,
 )
+from tests.balancer.nodes import CALL, nodes
 from tests.balancer.simulation import Server, simulate
 
 SEEDS = [1, 2, 3]
@@ -89,6 +91,23 @@ class TestDefault:
         changes = [(5.0, "s0", Server(delay=1_000.0))]
         outcome = simulate(Adaptive(), QUICK, rate=400, seconds=10, seed=seed, changes=changes)
         assert outcome.since(5.0).calls["s0"] <= 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pauses_keep_nobody_from_an_equal_server(seed):
+    """One call after the other; one of a hundred is held up by what is not the server's fault."""
+    dice, now = random.Random(seed), 0.0
+    three = nodes("a", "b", "c")
+    picker = Adaptive().picker(dice, lambda: now)
+    for _ in range(3_000):
+        node = picker.pick(three, CALL)
+        took = dice.lognormvariate(math.log(0.0004), 0.25)
+        if dice.random() < 0.01:
+            took += dice.choice((0.003, 0.010, 0.030))
+        node.start()
+        now += took
+        node.finish(took, now)
+    assert min(node.finished for node in three) > 900
 
 
 @pytest.mark.parametrize(
