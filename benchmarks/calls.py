@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 import grpc
 import grpc.aio
 
-from benchmarks.channels import DEFAULT, NATIVE, RAW, RETRYING, opened
+from benchmarks.channels import BARE, BOUNDLESS, DEFAULT, NATIVE, RAW, RETRYING, in_turn, opened
 from benchmarks.figures import spread, verdict
 from benchmarks.load import CONCURRENCY, Comparison, Variant, compare
 from benchmarks.processes import on_cores, split_cores
@@ -57,9 +57,10 @@ async def _measure(addresses: Sequence[str], *, rounds: int, seconds: float) -> 
             f"Stream-stream, {MESSAGES} messages a call": {RAW: _echo(raw), DEFAULT: _echo(ours)},
         }
         for servers in (3, 10):
-            tables[f"{servers} servers"] = {
-                name: _unary(await channel(name, servers)) for name in (NATIVE, DEFAULT, RETRYING)
-            }
+            names = (NATIVE, DEFAULT, RETRYING, BOUNDLESS)
+            table = {name: _unary(await channel(name, servers)) for name in names}
+            bare = await stack.enter_async_context(in_turn(addresses[:servers], UNARY))
+            tables[f"{servers} servers"] = table | {BARE: Variant(bare)}
         for title, variants in tables.items():
             streams = "stream" in title
             await _table(title, variants, streams=streams, rounds=rounds, seconds=seconds)

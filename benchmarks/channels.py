@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle
+from typing import Any
 
 import grpc.aio
 
-from meshkit import Mesh
+from meshkit import Endpoint, Mesh
 from meshkit.balancer import POLICIES, Policy, policy_named
+from meshkit.client.connection import ConnectionOptions, fresh_number
 
 RAW = "raw channel"
 DEFAULT = "meshkit (default)"
 RETRYING = "meshkit, with retries"
+BOUNDLESS = "meshkit, any message size"
+BARE = "its connections in turn"
 NATIVE = "grpc round_robin"
 
 _RETRY = {
@@ -53,12 +58,34 @@ def native(addresses: Sequence[str]) -> grpc.aio.Channel:
 
 
 @asynccontextmanager
+async def in_turn(addresses: Sequence[str], method: str) -> AsyncIterator[Callable[[bytes], Any]]:
+    """What is left when meshkit does nothing but connect: its connections' calls, one by one.
+
+    No call can be made for less with connections of grpc.aio, public options and a choice for each.
+    """
+    async with AsyncExitStack() as stack:
+        starts = []
+        for address in addresses:
+            endpoint = Endpoint(service="bench", id=address, address=address)
+            channel = ConnectionOptions().connect(endpoint, fresh_number())
+            await stack.enter_async_context(channel)
+            await channel.channel_ready()
+            starts.append(channel.unary_unary(method))
+        turns = cycle(starts)
+
+        def call(request: bytes) -> Any:
+            return next(turns)(request)
+
+        yield call
+
+
+@asynccontextmanager
 async def opened(name: str, addresses: Sequence[str]) -> AsyncIterator[grpc.aio.Channel]:
     """A connected channel to all servers.
 
     Args:
-        name: `RAW` (to the first), `NATIVE`, `DEFAULT`, `RETRYING`, a policy of meshkit, or
-            `module:name` of one that is tried out.
+        name: `RAW` (to the first), `NATIVE`, `DEFAULT`, `RETRYING`, `BOUNDLESS`, a policy of
+            meshkit, or `module:name` of one that is tried out.
         addresses: of the servers.
     """
     if name in (RAW, NATIVE):
@@ -69,6 +96,8 @@ async def opened(name: str, addresses: Sequence[str]) -> AsyncIterator[grpc.aio.
     async with Mesh(f"static:bench={','.join(addresses)}") as mesh:
         if name == DEFAULT:
             yield await mesh.channel("bench")
+        elif name == BOUNDLESS:
+            yield await mesh.channel("bench", options=[("grpc.max_receive_message_length", -1)])
         elif name == RETRYING:
             config = {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}
             yield await mesh.channel("bench", service_config=config)

@@ -109,14 +109,15 @@ class _StreamResponse(Call):
         return self
 
     async def __anext__(self) -> Any:
-        if not self._has_response:
-            response = await self.do(_next_message)
-            self.responded()
-            return response
+        messages = self._messages
+        if messages is None:
+            if not self._has_response:
+                response = await self.do(_next_message)
+                self.responded()
+                return response
+            messages = self._messages = aiter(self.wire)
         try:  # it stays where it is now: the shorter way, since there may be many messages
-            if self._messages is None:
-                self._messages = aiter(self.wire)
-            return await self._messages.__anext__()
+            return await messages.__anext__()
         except asyncio.CancelledError as error:
             await self.interrupted(error)
 
