@@ -156,7 +156,7 @@ async def show(url: str, seconds: float) -> None:
         leaving = asyncio.create_task(two.end(signal.SIGTERM))
         await show.watch(seconds)
         show.say(f"   server two exited with {await leaving}")
-        show.say(">> a new server, four, registers")
+        show.say(">> a new server, four, registers; its share of the calls grows for ten seconds")
         await add("four")
         await show.watch(seconds)
         for caller in callers:
