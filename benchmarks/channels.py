@@ -61,7 +61,7 @@ def native(addresses: Sequence[str]) -> grpc.aio.Channel:
 async def in_turn(addresses: Sequence[str], method: str) -> AsyncIterator[Callable[[bytes], Any]]:
     """What is left when meshkit does nothing but connect: its connections' calls, one by one.
 
-    No call can be made for less with connections of grpc.aio, public options and a choice for each.
+    No call costs less on connections of grpc.aio with these options and a choice for each call.
     """
     async with AsyncExitStack() as stack:
         starts = []
