@@ -83,7 +83,13 @@ class Replay:
         while True:
             if here >= self._dropped + len(self._kept):
                 if self.is_spent and self._latest is this:
-                    break
+                    # No way back, and nobody after us: what is left goes straight through, the
+                    # shorter way for many messages; unless an earlier reader has got at it.
+                    async with self._lock:
+                        if self._end is None and here >= self._dropped + len(self._kept):
+                            async for message in self._source:
+                                yield message
+                            return
                 await self._pull(here)
             if not self._dropped <= here < self._dropped + len(self._kept):
                 return  # at the end; or the reader of an attempt that others have overtaken
@@ -92,11 +98,6 @@ class Replay:
             yield message
             if here > self._sent:
                 self._note_sent(here, message)
-        # There is no way back and nobody after us: what is left goes straight through, the shorter
-        # way for many messages.
-        async with self._lock:
-            async for message in self._source:
-                yield message
 
     async def _pull(self, here: int) -> None:
         """Have request number `here`, if there is one more."""

@@ -97,6 +97,41 @@ async def test_replay_hands_nothing_to_an_earlier_reader_alone():
         assert [message async for message in earlier] == []
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_replay_hands_on_what_an_earlier_reader_waited_for(fails):
+    come = asyncio.Event()
+
+    async def slow() -> AsyncIterator[int]:
+        yield 1
+        await come.wait()
+        if fails:
+            raise ValueError("no more")
+        yield 2
+        yield 3
+
+    replay = Replay(slow())
+    earlier, later = aiter(replay), aiter(replay)
+    assert (await anext(earlier), await anext(later)) == (1, 1)
+    dead = asyncio.ensure_future(anext(earlier))
+    await asyncio.sleep(0)
+    rest: list[int] = []
+
+    async def read() -> None:
+        async for message in later:
+            rest.append(message)
+
+    living = asyncio.ensure_future(read())
+    await asyncio.sleep(0)
+    come.set()
+    with anyio.fail_after(5):
+        ends = await asyncio.gather(dead, living, return_exceptions=True)
+    if fails:
+        assert [str(end) for end in ends] == ["no more", "no more"]
+    else:
+        assert ends[0] == 2
+        assert rest == [2, 3]
+
+
 @pytest.mark.parametrize("before", [1, 3])
 async def test_replay_raises_what_the_source_raises(before):
     def broken() -> Any:
