@@ -76,10 +76,11 @@ async def test_a_deadline_needs_no_server(shape):
         assert pending(channel) == 0
 
 
+@pytest.mark.parametrize("sizes", [(), (("grpc.max_receive_message_length", -1),)])
 @pytest.mark.parametrize("per_call", [True, False])
-async def test_compression(per_call):
+async def test_compression(per_call, sizes):
     gzip = grpc.Compression.Gzip
-    options = connected(compression=None if per_call else gzip)
+    options = connected(compression=None if per_call else gzip, options=sizes)
     async with (
         serving("a") as servers,
         Proxy(servers[0]) as proxy,

@@ -23,7 +23,7 @@ from tests.client.scripted import (
     scripted,
     with_method,
 )
-from tests.client.test_retries import Counting
+from tests.client.test_retries import Counting, pays_only_while_it_helps
 
 pytestmark = pytest.mark.anyio
 Status = grpc.StatusCode
@@ -294,13 +294,7 @@ async def test_where_everything_fails_the_budget_pays_for_hardly_any():
     script = Script(FAIL)
     limits = RetryLimits(share=0.0, per_second=10.0)
     async with scripted(script, hedging(**NEVER), limits=limits) as channel:
-        for _ in range(20):
-            await error_of(begin(channel, "unary_unary", b"x"))
-        assert len(script.attempts) == 24
-        script.steps = [*[FAIL] * 24, *[OK] * 10, FAIL, OK]
-        for _ in range(11):  # that most end well tells that it is worth it
-            await begin(channel, "unary_unary", b"x")
-        assert len(script.attempts) == 36
+        await pays_only_while_it_helps(channel, script)
 
 
 async def test_the_delay_can_be_a_percentile_of_latencies():

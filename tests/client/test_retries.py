@@ -444,17 +444,22 @@ async def test_the_budget_pays_for_retries():
         assert 55 <= len(script.attempts) <= 60
 
 
+async def pays_only_while_it_helps(channel: Channel, script: Script) -> None:
+    """With nothing but 10 attempts per second; all that it is told at first is that calls fail."""
+    for _ in range(20):
+        await error_of(begin(channel, "unary_unary", b"x"))
+    assert len(script.attempts) == 24
+    script.steps = [*[FAIL] * 24, *[OK] * 10, FAIL, OK]
+    for _ in range(11):  # that most end well tells that it is worth it
+        await begin(channel, "unary_unary", b"x")
+    assert len(script.attempts) == 36
+
+
 async def test_where_everything_fails_the_budget_pays_for_hardly_any():
     script = Script(FAIL)
     limits = RetryLimits(share=0.0, per_second=10.0)
     async with scripted(script, retrying(initialBackoff="0.001s"), limits=limits) as channel:
-        for _ in range(20):
-            await error_of(begin(channel, "unary_unary", b"x"))
-        assert len(script.attempts) == 24
-        script.steps = [*[FAIL] * 24, *[OK] * 10, FAIL, OK]
-        for _ in range(11):  # that most end well tells that it is worth it
-            await begin(channel, "unary_unary", b"x")
-        assert len(script.attempts) == 36
+        await pays_only_while_it_helps(channel, script)
 
 
 # ---- "Transparent Retries"

@@ -18,7 +18,7 @@ from meshkit.xds import ControlPlaneAddress
 from meshkit.xds.status import fetch_status
 from tests.interop.build import BUILD, alone
 from tests.xds.grpc_client import PYTHON, grpc_client
-from tests.xds.test_trouble import Troubled, control_plane, ejects_who_fails, serving
+from tests.xds.test_trouble import RETRIED, Troubled, control_plane, ejects_who_fails, serving
 from tests.xds.world import SERVICE, eventually, world
 
 pytestmark = [
@@ -138,15 +138,8 @@ async def test_every_policy_is_accepted(command):
 
 
 async def test_shares_headers_retries_limits_and_outliers(command):
-    retry = {
-        "maxAttempts": 3,
-        "initialBackoff": "0.01s",
-        "maxBackoff": "0.1s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
     config = {
-        "methodConfig": [{"name": [{"service": "helloworld.Greeter"}], "retryPolicy": retry}],
+        "methodConfig": [RETRIED],
         "circuitBreaker": {"maxRequests": 100},
         "outlierDetection": {"successRateEjection": {}},
         "routes": [

@@ -27,6 +27,16 @@ from tests.xds.world import SERVICE, eventually, world
 pytestmark = pytest.mark.anyio
 
 ENVOY = pytest.param(envoy_client, marks=pytest.mark.envoy, id="envoy")
+RETRIED = {
+    "name": [{"service": "helloworld.Greeter"}],
+    "retryPolicy": {
+        "maxAttempts": 3,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.1s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    },
+}
 CLIENTS = pytest.mark.parametrize("client_of", [pytest.param(grpc_client, id="grpc"), ENVOY])
 
 
@@ -131,17 +141,10 @@ async def test_the_only_one_is_never_ejected(client_of):
 
 @CLIENTS
 async def test_calls_are_tried_again_elsewhere(client_of):
-    retry = {
-        "maxAttempts": 3,
-        "initialBackoff": "0.01s",
-        "maxBackoff": "0.1s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
     detection = {"consecutiveFailures": 0, "failurePercentageEjection": None}
     config = {
         "outlierDetection": detection,
-        "methodConfig": [{"name": [{"service": "helloworld.Greeter"}], "retryPolicy": retry}],
+        "methodConfig": [RETRIED],
     }
     bad = Troubled("bad", grpc.StatusCode.UNAVAILABLE)
     async with (

@@ -92,14 +92,11 @@ class _Adaptive:
         self._cost = usual * (_STEP if cost > usual else _STEP_DOWN) if usual else cost
         calls = self._calls_of(node) if node.pending else 1.0
         most = _BUSY * self._calls
-        if calls <= most:
-            self._calls += _MEMORY * (calls - self._calls)
-            limit = self._margin * usual + _CHANCE
-            if cost <= limit:
-                return True
-        else:
-            self._calls += _MEMORY * self._calls
-            limit = 0.0
+        is_busy = calls > most
+        self._calls += _MEMORY * ((most if is_busy else calls) - self._calls)
+        limit = 0.0 if is_busy else self._margin * usual + _CHANCE
+        if cost <= limit:
+            return True
         return self._expected(node) <= max(limit, usual * self._calls / calls)
 
     def _promise(self, node: Node) -> float:
